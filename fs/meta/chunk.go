@@ -1,0 +1,134 @@
+package meta
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"slices"
+
+	"github.com/wpfs/wpfs/fs"
+)
+
+var errRefs = errors.New("more extents than references")
+
+// citeData adds a reference to the chunk with these bytes, making it if there is
+// none.
+func (t *tx) citeData(b []byte) (fs.ChunkID, error) {
+	h := fs.Hash(sha256.Sum256(b))
+	id, r, ok, err := t.newestChunk(h)
+	if err != nil {
+		return id, err
+	}
+	if ok && r.size != uint32(len(b)) {
+		// Somebody cited the hash with a false size. Here are the bytes, so
+		// they win, under a name of their own.
+		if id.Gen == t.at {
+			return id, fs.ErrInvalid
+		}
+		ok = false
+	}
+	if !ok {
+		id = fs.ChunkID{Hash: h, Gen: t.at}
+		r = chunkRecord{size: uint32(len(b))}
+		t.o.put(keyUndurable(id), []byte{recordVersion})
+	}
+	// Nobody is bound to keep a chunk that nothing cited: keep the bytes here.
+	if r.refs == 0 && !r.durable && !r.inline {
+		t.o.put(keyChunk(kindInline, id), encodeBlob(b))
+		r.inline = true
+	}
+	r.refs++
+	t.o.put(keyChunk(kindChunk, id), r.encode())
+	return id, nil
+}
+
+// citeHeld adds a reference to a chunk that nodes have on disk. Without holders
+// the piece copies content that the metadata knows already.
+func (t *tx) citeHeld(p *fs.Piece) (fs.ChunkID, error) {
+	id, r, ok, err := t.newestChunk(p.Hash)
+	if err != nil {
+		return id, err
+	}
+	safe := ok && (r.durable || r.inline || r.refs > 0)
+	if ok && r.size != p.ChunkLen || !safe && len(p.Holders) == 0 {
+		return id, fs.ErrInvalid
+	}
+	if !ok {
+		id = fs.ChunkID{Hash: p.Hash, Gen: t.at}
+		r = chunkRecord{size: p.ChunkLen}
+		t.o.put(keyUndurable(id), []byte{recordVersion})
+	}
+	if !safe {
+		r.holders = nil // those of an uncited chunk may have dropped it
+	}
+	if !r.durable {
+		r.holders = mergeNodes(r.holders, p.Holders)
+	}
+	r.refs++
+	t.o.put(keyChunk(kindChunk, id), r.encode())
+	return id, nil
+}
+
+// mergeNodes returns the sorted union of two lists.
+func mergeNodes(a, b []fs.NodeID) []fs.NodeID {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// addRefs changes how many extents cite a chunk. One that lived only inside the
+// metadata goes with its last reference; others stay for the collector.
+func (t *tx) addRefs(id fs.ChunkID, delta int) error {
+	if delta == 0 {
+		return nil
+	}
+	r, err := t.mustChunk(id)
+	if err != nil {
+		return err
+	}
+	if delta < 0 && r.refs < uint64(-delta) {
+		return corrupt("drop chunk "+id.String(), errRefs)
+	}
+	r.refs += uint64(int64(delta))
+	if r.refs > 0 || !r.inline {
+		t.o.put(keyChunk(kindChunk, id), r.encode())
+		return nil
+	}
+	t.o.del(keyChunk(kindChunk, id))
+	t.o.del(keyUndurable(id))
+	return t.dropInline(id)
+}
+
+// dropInline deletes a chunk's content from the store.
+func (t *tx) dropInline(id fs.ChunkID) error {
+	b, err := t.inline(id)
+	if err != nil {
+		return err
+	}
+	t.o.del(keyChunk(kindInline, id))
+	t.cmdDropped = append(t.cmdDropped, droppedInline{id, bytes.Clone(b)})
+	return nil
+}
+
+// markDurable records that the object store has chunks. Unknown ones are
+// skipped: their last reference went while they were on the way.
+func (t *tx) markDurable(o fs.MarkDurable) error {
+	for _, id := range o.Chunks {
+		r, ok, err := t.chunk(id)
+		if err != nil {
+			return err
+		}
+		if !ok || r.durable {
+			continue
+		}
+		if r.inline {
+			if err := t.dropInline(id); err != nil {
+				return err
+			}
+		}
+		r.durable, r.inline = true, false
+		t.o.put(keyChunk(kindChunk, id), r.encode())
+		t.o.del(keyUndurable(id))
+	}
+	return nil
+}
