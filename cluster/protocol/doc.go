@@ -23,7 +23,7 @@
 //     state, Applied. After a restart or a restored snapshot nothing is known
 //     about keys in flight; the Member then holds back everything until S has
 //     passed the index it came up with.
-//   - Read in this order: state, clock, Visible.
+//   - Read in this order: clock, state, clock, Visible with both readings.
 //   - Answer a writer when CanAnswer says so.
 //   - Drop the Leader at step-down. That it happens late, or never, is safe.
 //

@@ -25,11 +25,11 @@ type Kind uint8
 
 // The kinds, with the fields that count beside From, To and Term.
 const (
-	LeaseReq Kind = 1  // member → leader: ID, Index (applied), Stable, Lease, Fast, Slow
+	LeaseReq Kind = 1  // member → leader: ID (request), Index (applied), Stable, Lease, Fast, Slow
 	Round    Kind = 2  // leader → voter: ID (round), Lease
 	RoundAck Kind = 3  // voter → leader: ID, VoterTerm, Age, Conf, Fast, Slow
 	Grant    Kind = 4  // leader → member: ID, Lease, Stable
-	Deny     Kind = 5  // leader → member: ID, Why, Wait, Stable
+	Deny     Kind = 5  // leader → member: ID, Why, Wait, Index (to be applied first), Stable
 	Applied  Kind = 6  // member → leader: Index (applied), Stable
 	Stable   Kind = 7  // leader → member: Stable, Again
 	Revoke   Kind = 8  // leader → member: ID (of the last grant)
@@ -62,7 +62,8 @@ type Message struct {
 	Again     bool // Stable: sent before; answer with Applied
 	From      ID
 	To        fs.NodeID
-	Term      uint64 // of the leader that sends or is meant
+	ToSession fs.SessionID // 0: whichever daemon runs there now
+	Term      uint64       // of the leader that sends or is meant
 	ID        uint64
 	Index     fs.Index
 	Stable    fs.Index

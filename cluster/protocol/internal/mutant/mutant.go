@@ -30,6 +30,7 @@ const (
 	AnswerUnstable            // R20: a writer is answered before S reached its entry
 	RestartForgets            // R22: a restarted node forgets that its last entries may be unstable
 	ReleasedAnyRequest        // R16: a late Released strikes a newer lease
+	LeaseAfterRead            // 4.4: a lease that is valid after the read is enough
 	End                       // one past the last
 )
 
@@ -41,6 +42,7 @@ var names = [...]string{
 	NonVotersCount: "non-voters-count", MergeIncarnations: "merge-incarnations",
 	YoungAdopts: "young-adopts", AgeForgotten: "age-forgotten", AnswerUnstable: "answer-unstable",
 	RestartForgets: "restart-forgets", ReleasedAnyRequest: "released-any-request",
+	LeaseAfterRead: "lease-after-read",
 }
 
 func (m Mutant) String() string {
