@@ -113,6 +113,15 @@ func (m *Member) Dropped(now Instant, ticket uint64) []Message {
 	return append(m.settleDebts(), m.ask()...)
 }
 
+// CleanExit reports whether the daemon that ends now leaves no mount behind that
+// could answer from the kernel's cache: it was released, the caches are dropped,
+// and it is old enough that no mount of an earlier daemon can answer either.
+// Only then the driver may leave a mark for the next daemon's Clean.
+func (m *Member) CleanExit(now Instant) bool {
+	m.step(now)
+	return m.ended && !m.lease.held && !m.drop.wanted && m.now.Slow >= m.drop.adult
+}
+
 // settleDebts sends what was owed, but AdoptAck only when the mount of an
 // earlier daemon cannot answer any more.
 func (m *Member) settleDebts() []Message {

@@ -11,9 +11,9 @@ import (
 type MemberOptions struct {
 	Self    ID
 	Applied fs.Index // last index in the state that this daemon starts from
-	// Clean: the last daemon of this node ended by Release, or the machine was
-	// booted since. Otherwise its mount may still answer from the kernel's
-	// cache, and AdoptAck waits for L+M (R13b).
+	// Clean: CleanExit was true when the last daemon of this node ended, or the
+	// machine was booted since. Otherwise an earlier mount may still answer from
+	// the kernel's cache, and AdoptAck waits for L+M (R13b).
 	Clean bool
 	// Witness: this node shows nothing to anybody and asks for no lease, so
 	// that writers never wait for it. It still votes.
