@@ -1,0 +1,138 @@
+package cluster
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/wpfs/wpfs/cluster/protocol"
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/meta"
+)
+
+// fsm is the Node as raft's state machine. raft calls Apply, Snapshot and
+// Restore from one goroutine, never at the same time; Persist runs beside Apply.
+type fsm Node
+
+var (
+	_ raft.BatchingFSM       = (*fsm)(nil)
+	_ raft.FSMSnapshot       = (*checkpoint)(nil)
+	_ raft.LogStore          = (*logStore)(nil)
+	_ raft.MonotonicLogStore = (*logStore)(nil)
+	_ raft.StableStore       = (*logStore)(nil)
+	_ raft.SnapshotStore     = (*snapshotStore)(nil)
+	_ raft.WithPreVote       = (*pushTransport)(nil)
+	_ raft.WithClose         = (*pushTransport)(nil)
+	_ raft.StreamLayer       = streamLayer{}
+)
+
+// ApplyBatch applies committed entries. An entry that cannot be applied (a
+// failing disk, an operation of a newer version) stops the node: it is never
+// skipped (rule R42).
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	n := (*Node)(f)
+	last := logs[len(logs)-1].Index
+	n.trans.push(last) // followers learn of the commit before this node applies it
+	bytes := 0
+	for _, l := range logs {
+		bytes += len(l.Data)
+	}
+	n.committed(fs.Index(last), bytes)
+	for _, l := range logs {
+		switch l.Type {
+		case raft.LogConfiguration:
+			n.configurationCommitted(fs.Index(l.Index), raft.DecodeConfiguration(l.Data))
+		case raft.LogCommand:
+			if err := n.apply(fs.Index(l.Index), l.Data); err != nil {
+				n.o.OnFatal(fmt.Errorf("apply log entry %d: %w", l.Index, err))
+				select {} // applying anything after it would be wrong; the process is ending
+			}
+		}
+	}
+	n.applied(fs.Index(last))
+	return make([]any, len(logs))
+}
+
+// Apply is not called: raft uses ApplyBatch where it exists.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+func (n *Node) apply(at fs.Index, entry []byte) error {
+	batch, err := meta.DecodeBatch(entry)
+	if err != nil {
+		return err
+	}
+	var results []fs.Result
+	n.store.use(func(s *meta.State) { results, _, err = s.Apply(at, batch) })
+	if err != nil {
+		return err
+	}
+	for i := range results { // none for an entry that the state had already
+		if batch[i].Session != 0 {
+			n.propose.applied(batch[i].Session, batch[i].Seq, results[i])
+		}
+	}
+	return nil
+}
+
+// Snapshot captures nothing: Persist makes the checkpoint, at whatever entry
+// the state is then. That is never before raft's index, and entries the state
+// has already are skipped when they come again.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return (*checkpoint)(f), nil }
+
+type checkpoint Node
+
+// Persist flushes the store and links its files. The flush must come before
+// raft drops log entries: the store has no write-ahead log of its own.
+func (c *checkpoint) Persist(to raft.SnapshotSink) error {
+	k, ok := to.(*sink)
+	if !ok {
+		return fmt.Errorf("snapshot: sink is a %T, not this package's", to)
+	}
+	err := k.adopt(func(dir string) (err error) {
+		(*Node)(c).store.use(func(s *meta.State) {
+			if err = s.Flush(); err == nil {
+				err = s.Checkpoint(dir)
+			}
+		})
+		return err
+	})
+	if err != nil {
+		k.Cancel()
+		return fmt.Errorf("checkpoint the metadata: %w", err)
+	}
+	return nil
+}
+
+func (c *checkpoint) Release() {}
+
+// Restore replaces the state by the leader's snapshot. Results of this node's
+// proposals in the entries that were left out are in the state.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	n := (*Node)(f)
+	defer r.Close()
+	n.log.Info("taking over a snapshot from the leader")
+	var acks []protocol.Message
+	err := n.store.restore(r, func(at fs.Index) {
+		acks = n.locked(func(now protocol.Instant) []protocol.Message { return n.member.Restored(now, at) })
+	})
+	if err != nil {
+		n.o.OnFatal(fmt.Errorf("restore the leader's snapshot: %w", err))
+		return err
+	}
+	n.step(func(protocol.Instant) []protocol.Message { return acks })
+	session, seqs := n.propose.waiting()
+	for _, seq := range seqs {
+		var res fs.Result
+		var ok bool
+		var err error
+		n.store.use(func(s *meta.State) { res, ok, err = s.SessionResult(session, seq) })
+		if err != nil {
+			return err
+		}
+		if ok {
+			n.propose.applied(session, seq, res)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+// Package cluster puts every change into one order (hashicorp/raft) and decides
+// when it may be seen (package protocol). Its [Node] implements fs.Meta: what a
+// call on one node has returned, every live node sees at the very next call.
+//
+// How the parts hang together, and the locks, in the order they are taken:
+//
+//	propose.go   this node's proposals, sent until answered     proposer.mu
+//	batch.go     the leader makes log entries of them
+//	fsm.go       raft's callbacks: apply, snapshot, restore     store.mu, then meta's own
+//	lease.go     drives package protocol: messages, time        Node.pmu (last; nothing is called under it)
+//	read.go      fs.Meta: reads wait for keys in flight
+//	lead.go      what only a leader does, as one scope; housekeeping.go
+//	members.go   raft's configuration, joining
+//	chunks.go    chunks and open files, asked between nodes
+//
+// No lock is held while waiting for the network. docs/ARCHITECTURE.md lists the
+// goroutines.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wpfs/wpfs/cluster/member"
+	"github.com/wpfs/wpfs/cluster/peer"
+	"github.com/wpfs/wpfs/cluster/protocol"
+	"github.com/wpfs/wpfs/cluster/wire"
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/meta"
+)
+
+// Node is this machine's part of the cluster.
+type Node struct {
+	o    Options
+	log  *slog.Logger
+	lock *os.File
+
+	self    protocol.ID // this run of the daemon
+	clock   *clock
+	store   *store
+	logs    *logStore
+	snaps   *snapshotStore
+	mux     *wire.Mux
+	hub     *peer.Hub
+	trans   *pushTransport
+	raft    *raft.Raft
+	gossip  *member.Group
+	notify  chan bool // raft's: this node leads, or does no more
+	fresh   bool      // the data directory was empty
+	chunks  ChunkServer
+	holder  Holder
+	propose *proposer
+	batcher *batcher
+	confs   *confLog
+	roster  atomic.Pointer[roster]
+	lead    atomic.Pointer[leadership] // who leads, as far as known
+
+	leadsNow atomic.Bool
+	rewatch  chan struct{} // wakes watchLeader
+
+	idMu sync.Mutex
+	id   identity
+
+	pmu     sync.Mutex // guards what follows
+	member  *protocol.Member
+	leading *protocol.Leader // nil: not leading
+	heard   map[fs.NodeID]time.Duration
+	noLease time.Duration // Slow clock, since when there has been no lease; 0: there is one
+	changed chan struct{} // closed and replaced when S or the lease changed
+	seenS   fs.Index
+	seenL   bool
+	retick  chan struct{} // wakes the ticker of package protocol
+}
+
+// leadership is who leads, in which term. It is replaced, never changed.
+type leadership struct {
+	id      fs.NodeID
+	term    uint64
+	epoch   uint64        // grows with each replacement
+	changed chan struct{} // closed when it was replaced
+}
+
+// Open opens the data directory and the ports, and starts raft. Nothing is
+// served until Run. The error says what to do: ErrOtherNode, ErrNewerVersion,
+// ErrInUse, ErrLogCorrupt, or the system's (errors.Is with syscall.EADDRINUSE).
+func Open(o Options) (*Node, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		o: o, log: o.Logger.With("node", o.ID), clock: newClock(),
+		self:    protocol.ID{Node: o.ID, Session: fs.SessionID(rand.Uint64()>>1 + 1)},
+		notify:  make(chan bool, 16),
+		heard:   map[fs.NodeID]time.Duration{},
+		changed: make(chan struct{}), retick: make(chan struct{}, 1), rewatch: make(chan struct{}, 1),
+	}
+	n.confs = &confLog{changed: n.wakeWatcher}
+	n.roster.Store(&roster{})
+	n.lead.Store(&leadership{changed: make(chan struct{})})
+	n.propose = newProposer(n.sendProposals)
+	n.batcher = newBatcher(func(entry []byte) { n.raft.Apply(entry, raftEnqueueMax) })
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.closeAll())
+	}
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
+	if n.lock, err = lockDir(n.o.DataDir); err != nil {
+		return err
+	}
+	if n.id, n.fresh, err = openIdentity(n.o.DataDir, n.o.ID, n.o.Cluster); err != nil {
+		return err
+	}
+	if n.fresh && len(n.o.Peers) == 0 && len(n.o.Join) == 0 {
+		return fmt.Errorf("%s is empty: set cluster.peers to make a new cluster, or cluster.join to join one", n.o.DataDir)
+	}
+	if n.mux, err = wire.Listen(wire.Options{Bind: n.o.Bind, TLS: n.o.TLS}); err != nil {
+		return err
+	}
+	if n.logs, err = openLogStore(n.o.path("log"), n.confs, n.o.OnFatal); err != nil {
+		return err
+	}
+	if err := n.checkToken(); err != nil {
+		return err
+	}
+	if n.snaps, err = openSnapshotStore(n.o.path("snapshots"), n.confs); err != nil {
+		return err
+	}
+	if n.store, err = openStore(n.o.DataDir, n.hookState); err != nil {
+		return err
+	}
+	if err := n.catchUpFromSnapshot(); err != nil {
+		return err
+	}
+	n.member = protocol.NewMember(n.o.Protocol, protocol.MemberOptions{
+		Self: n.self, Applied: n.store.applied(), Clean: n.cleanStart(), Seed: rand.Uint64(),
+	}, n.clock.Now())
+	n.hub = peer.NewHub(peer.Options{
+		Identity: n.identify, Listener: n.mux.Listener(wire.Peer), Handler: (*handler)(n), Logger: n.log,
+		Dial: n.dialPeer,
+	})
+	if n.gossip, err = member.Open(member.Options{
+		Name: string(n.o.ID), Bind: n.o.Gossip, Key: n.o.GossipKey, Seeds: n.gossipSeeds, Logger: n.log,
+	}); err != nil {
+		return err
+	}
+	return n.startRaft()
+}
+
+// checkToken compares the identity with raft's own store (rule R27) and ties
+// the two together in a fresh directory.
+func (n *Node) checkToken() error {
+	key := []byte("wpfs-token")
+	got, err := n.logs.Get(key)
+	if err != nil {
+		return fmt.Errorf("read raft's stable store: %w", err)
+	}
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	switch {
+	case n.fresh && (len(got) > 0 || last > 0):
+		return fmt.Errorf("%s: %w: it has a log but no %s; restore that file, or start with an empty directory under a new node.id", n.o.DataDir, ErrLogCorrupt, identityFile)
+	case n.fresh:
+		if err := n.logs.Set(key, []byte(n.id.Token)); err != nil {
+			return err
+		}
+		return n.id.save(n.o.DataDir)
+	case string(got) != n.id.Token:
+		return fmt.Errorf("%s: %w: its log is missing or not the one this node had; remove the directory and join again under a new node.id", n.o.DataDir, ErrLogCorrupt)
+	}
+	return nil
+}
+
+// catchUpFromSnapshot restores a snapshot that was received but not taken over
+// when the process ended: raft believes it was. It also finds a log that ends
+// before what the state has applied.
+func (n *Node) catchUpFromSnapshot() error {
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	metas, err := n.snaps.List()
+	if err != nil {
+		return err
+	}
+	newest := fs.Index(0)
+	if len(metas) > 0 {
+		newest = fs.Index(metas[0].Index)
+	}
+	if newest > n.store.applied() {
+		_, r, err := n.snaps.Open(metas[0].ID)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		if err := n.store.restore(r, func(fs.Index) {}); err != nil {
+			return fmt.Errorf("restore snapshot %s: %w", metas[0].ID, err)
+		}
+	}
+	if at := n.store.applied(); at > max(fs.Index(last), newest) {
+		return fmt.Errorf("%s: %w: the metadata is at entry %d, the log ends at %d; remove the directory and join again under a new node.id", n.o.DataDir, ErrLogCorrupt, at, last)
+	}
+	return nil
+}
+
+func (n *Node) hookState(s *meta.State) {
+	s.SetBeforeCommit(n.markPending)
+}
+
+func (n *Node) startRaft() error {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.o.ID)
+	c.HeartbeatTimeout, c.ElectionTimeout = n.o.Heartbeat, n.o.Heartbeat
+	c.LeaderLeaseTimeout = n.o.Heartbeat / 2
+	c.CommitTimeout = 50 * time.Millisecond // only the safety net: see pushTransport
+	c.MaxAppendEntries = 64
+	c.BatchApplyCh = true
+	c.ShutdownOnRemove = false
+	c.TrailingLogs, c.SnapshotThreshold = 50_000, 50_000
+	c.SnapshotInterval = 30 * time.Second
+	c.NoSnapshotRestoreOnStart = true // the store has it already
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = n.notify
+	c.Logger = raftLogger(n.log)
+	n.trans = newPushTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:  streamLayer{n.mux.Listener(wire.Raft), n.mux, n.o.Advertise},
+		MaxPool: 4, Timeout: 5 * time.Second, Logger: c.Logger,
+	}))
+	cache, err := raft.NewLogCache(4096, n.logs)
+	if err != nil {
+		return err
+	}
+	if n.fresh && len(n.o.Peers) > 0 {
+		if err := raft.BootstrapCluster(c, cache, n.logs, n.snaps, n.trans, n.firstVoters()); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fmt.Errorf("make the first configuration: %w", err)
+		}
+	}
+	n.raft, err = raft.NewRaft(c, (*fsm)(n), cache, n.logs, n.snaps, n.trans)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.refreshRoster()
+	return nil
+}
+
+func (n *Node) firstVoters() raft.Configuration {
+	var c raft.Configuration
+	for _, p := range n.o.Peers {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Addr)})
+	}
+	return c
+}
+
+// Run takes part in the cluster until ctx ends or the node cannot go on. It
+// owns every goroutine of the node and returns when they have ended and all
+// files are closed. For a graceful end call Leave first.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	run := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
+	g.Go(func() error { return n.mux.Run(ctx) })
+	g.Go(func() error { return n.hub.Run(ctx) })
+	g.Go(func() error { return n.gossip.Run(ctx) })
+	run(n.watchLeader)
+	run(n.tick)
+	run(n.leadWhenElected)
+	run(n.keepSession)
+	run(func(ctx context.Context) { n.propose.run(ctx, n.leaderEpoch) })
+	if n.fresh && len(n.o.Peers) == 0 {
+		g.Go(func() error { return n.joinOnce(ctx) })
+	}
+	err := g.Wait()
+	if cerr := n.closeAll(); err == nil || errors.Is(err, context.Canceled) {
+		err = cerr
+	}
+	return err
+}
+
+// joinOnce asks to join until this node finds itself in the configuration.
+func (n *Node) joinOnce(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with ctx: the answer may be lost although the node was added
+		for ctx.Err() == nil {
+			if n.roster.Load().addr(n.o.ID) != "" {
+				cancel()
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	if err := n.join(ctx, n.o.Join); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// closeAll closes what open opened, in reverse: raft first, which uses the rest.
+func (n *Node) closeAll() error {
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.raft.Shutdown().Error())
+	}
+	if n.trans != nil {
+		errs = append(errs, n.trans.Close())
+	}
+	if n.mux != nil {
+		errs = append(errs, n.mux.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.close())
+	}
+	if n.logs != nil {
+		errs = append(errs, n.logs.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wpfs/wpfs/cluster/protocol"
+	"github.com/wpfs/wpfs/fs"
+)
+
+var _ fs.Meta = (*Node)(nil)
+
+// Figures of rule R18.
+const (
+	leaseWait  = time.Second     // a read waits so long for a lost lease before the policy decides
+	changeWait = 4 * time.Second // without a lease for so long, changes are refused at once under LostStale
+)
+
+var errNoLease = errors.New("this node has no lease: it cannot reach a majority of the cluster, or the cluster has no leader")
+
+// Read implements fs.Meta. The order is what makes it right: clock, state, clock
+// again, then the verdict on the keys that were touched (package protocol).
+func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
+	r := recorders.Get().(*recorder)
+	defer r.free()
+	var giveUp <-chan time.Time
+	for {
+		r.keys = r.keys[:0]
+		began := n.clock.Now()
+		err := n.store.read(func(v fs.View) error {
+			r.View = v
+			return f(r)
+		})
+		verdict, leased, changed := n.verdict(began, r.keys)
+		switch {
+		case verdict == protocol.Show:
+			return err
+		case verdict == protocol.NoLease && leased:
+			continue // it was granted after the read began: what was read may be older
+		case verdict == protocol.NoLease:
+			if giveUp == nil {
+				t := time.NewTimer(leaseWait)
+				defer t.Stop()
+				giveUp = t.C
+			}
+		}
+		select {
+		case <-changed:
+		case <-giveUp:
+			if n.o.OnLost == LostStale {
+				return err
+			}
+			return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errNoLease}
+		case <-ctx.Done():
+			return &fs.Error{Op: "read metadata", Kind: fs.ErrInterrupted, Err: ctx.Err()}
+		}
+	}
+}
+
+// verdict also returns whether there is a lease now, and what to wait for, all
+// of the same moment.
+func (n *Node) verdict(began protocol.Instant, keys []fs.Key) (protocol.Verdict, bool, <-chan struct{}) {
+	n.pmu.Lock()
+	defer n.pmu.Unlock()
+	now := n.clock.Now()
+	v, _ := n.member.Visible(began, now, keys)
+	n.announce(now)
+	return v, n.seenL, n.changed
+}
+
+// Do implements fs.Meta.
+func (n *Node) Do(ctx context.Context, op fs.Op) (fs.Result, error) {
+	if err := n.mayChange(); err != nil {
+		return fs.Result{}, err
+	}
+	res, err := n.propose.do(ctx, op, fs.TimeOf(time.Now()))
+	if err != nil {
+		return res, err
+	}
+	if err := n.awaitStable(ctx, res.Index); err != nil {
+		return res, err
+	}
+	if res.Kind != fs.OK {
+		return res, &fs.Error{Op: "apply", Kind: res.Kind}
+	}
+	return res, nil
+}
+
+// mayChange refuses changes on a node that has been without a lease for long.
+// Within changeWait they are tried: a new leader may be about to grant one.
+func (n *Node) mayChange() error {
+	n.pmu.Lock()
+	defer n.pmu.Unlock()
+	now := n.clock.Now()
+	n.announce(now)
+	if n.noLease == 0 || now.Slow-n.noLease < changeWait {
+		return nil
+	}
+	kind := fs.ErrReadOnly
+	if n.o.OnLost == LostFail {
+		kind = fs.ErrIO
+	}
+	return &fs.Error{Op: "change metadata", Kind: kind, Err: errNoLease}
+}
+
+// awaitStable waits until the writer of entry at may be answered (rules R20 to
+// R22): applied here, and by every lease holder.
+func (n *Node) awaitStable(ctx context.Context, at fs.Index) error {
+	ctx, cancel := context.WithTimeout(ctx, doTimeout)
+	defer cancel()
+	for {
+		n.pmu.Lock()
+		ok, changed := n.member.CanAnswer(at), n.changed
+		n.pmu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return unknownOutcome(ctx.Err())
+		}
+	}
+}
