@@ -18,7 +18,7 @@ import (
 
 // trio is a cluster of nodes in this process, over real TCP and real disks.
 type trio struct {
-	t     *testing.T
+	t     testing.TB
 	peers []Peer
 	dirs  []string
 	nodes []*running
@@ -31,7 +31,7 @@ type running struct {
 }
 
 // ports finds n pairs of neighbouring free ports.
-func ports(t *testing.T, n int) []int {
+func ports(t testing.TB, n int) []int {
 	t.Helper()
 	var out []int
 	for len(out) < n {
@@ -50,7 +50,7 @@ func ports(t *testing.T, n int) []int {
 	return out
 }
 
-func newCluster(t *testing.T, size int) *trio {
+func newCluster(t testing.TB, size int) *trio {
 	t.Helper()
 	c := &trio{t: t}
 	for i, p := range ports(t, size) {
@@ -69,7 +69,7 @@ func newCluster(t *testing.T, size int) *trio {
 	return c
 }
 
-func testLogger(t *testing.T) *slog.Logger {
+func testLogger(t testing.TB) *slog.Logger {
 	var w io.Writer = io.Discard
 	if os.Getenv("WPFS_TEST_LOG") != "" {
 		w = os.Stderr
@@ -319,5 +319,20 @@ func TestJoin(t *testing.T) {
 			t.Fatalf("members: %+v", c.nodes[0].Members())
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Rule R27: a voter that lost its disk may not come back under its name.
+func TestForgottenNodeIsRefused(t *testing.T) {
+	c := newCluster(t, 3)
+	c.ready()
+	c.stop(0)
+	c.dirs[0] = t.TempDir()
+	n, err := Open(c.options(0))
+	if err == nil {
+		n.closeAll()
+	}
+	if !errors.Is(err, ErrForgotten) {
+		t.Fatalf("open: %v, want %v", err, ErrForgotten)
 	}
 }

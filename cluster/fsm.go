@@ -114,7 +114,10 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	n.log.Info("taking over a snapshot from the leader")
 	var acks []protocol.Message
 	err := n.store.restore(r, func(at fs.Index) {
-		acks = n.locked(func(now protocol.Instant) []protocol.Message { return n.member.Restored(now, at) })
+		acks = n.locked(func(now protocol.Instant) []protocol.Message {
+			n.member.Restoring(at)
+			return n.member.Applied(now, at)
+		})
 	})
 	if err != nil {
 		n.o.OnFatal(fmt.Errorf("restore the leader's snapshot: %w", err))

@@ -60,10 +60,18 @@ func (n *Node) Leave(ctx context.Context) error {
 	case <-time.After(leaveQuiet):
 	case <-ctx.Done():
 	}
-	if rerr := os.Remove(n.o.path(runningFile)); err == nil {
-		err = rerr
+	return errors.Join(err, n.markClean())
+}
+
+// markClean leaves word that nothing of this daemon is left in the kernel, if so.
+func (n *Node) markClean() error {
+	n.pmu.Lock()
+	clean := n.member.CleanExit(n.clock.Now())
+	n.pmu.Unlock()
+	if !clean {
+		return nil
 	}
-	return err
+	return os.Remove(n.o.path(runningFile))
 }
 
 func (n *Node) otherVoters() bool {

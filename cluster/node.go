@@ -131,6 +131,11 @@ func (n *Node) open() (err error) {
 	if n.logs, err = openLogStore(n.o.path("log"), n.confs, n.o.OnFatal); err != nil {
 		return err
 	}
+	if n.fresh {
+		if err := n.checkForgotten(); err != nil {
+			return err
+		}
+	}
 	if err := n.checkToken(); err != nil {
 		return err
 	}
@@ -243,11 +248,12 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return err
 	}
-	if n.fresh && len(n.o.Peers) > 0 {
+	if len(n.o.Peers) > 0 { // ErrCantBootstrap: there is a log already
 		if err := raft.BootstrapCluster(c, cache, n.logs, n.snaps, n.trans, n.firstVoters()); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 			return fmt.Errorf("make the first configuration: %w", err)
 		}
 	}
+	// NewRaft reads the whole log, and with it the configurations it holds.
 	n.raft, err = raft.NewRaft(c, (*fsm)(n), cache, n.logs, n.snaps, n.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
@@ -278,7 +284,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(n.leadWhenElected)
 	run(n.keepSession)
 	run(func(ctx context.Context) { n.propose.run(ctx, n.leaderEpoch) })
-	if n.fresh && len(n.o.Peers) == 0 {
+	if _, known := n.confs.latest(); !known {
 		g.Go(func() error { return n.joinOnce(ctx) })
 	}
 	err := g.Wait()

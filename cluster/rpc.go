@@ -22,6 +22,7 @@ const (
 	methodPush      peer.Method = 11 // call: hash, sync, chunk → nothing
 	methodHolds     peer.Method = 12 // call: index, inodes → index, those that are open
 	methodJoin      peer.Method = 13 // call: JSON → JSON
+	methodSeen      peer.Method = 14 // call: node id → one byte, 1 if that node was a member before
 )
 
 func (n *Node) dialPeer(ctx context.Context, addr string) (net.Conn, error) {
@@ -128,6 +129,8 @@ func (h *handler) Call(ctx context.Context, from peer.Identity, m peer.Method, b
 		return n.holds(ctx, body)
 	case methodJoin:
 		return n.serveJoin(body)
+	case methodSeen:
+		return n.serveSeen(fs.NodeID(body))
 	}
 	return nil, &fs.Error{Op: fmt.Sprintf("method %d", m), Kind: fs.ErrNotSupported}
 }

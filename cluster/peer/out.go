@@ -218,3 +218,38 @@ func (cc *callConn) read(r *bufio.Reader) {
 	}
 	cc.conn.Close()
 }
+
+// Once makes a single call over a connection of its own, without a Hub: for a
+// node that must ask something before it takes part.
+func Once(ctx context.Context, dial func(context.Context, string) (net.Conn, error), addr string, me Identity, m Method, body []byte) ([]byte, error) {
+	c, err := dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if d, ok := ctx.Deadline(); ok {
+		c.SetDeadline(d)
+	}
+	if _, err := c.Write(me.appendHello(nil, classCalls)); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(c)
+	other, _, err := readHello(r)
+	if err == nil {
+		err = me.admits(other)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFrames(c, frame{kind: frameCall, method: m, id: 1, body: body}); err != nil {
+		return nil, err
+	}
+	f, err := readFrame(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.kind == frameError:
+		return nil, decodeError(f.body)
+	}
+	return f.body, nil
+}
