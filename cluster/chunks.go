@@ -24,6 +24,11 @@ type ChunkServer interface {
 // SetChunks gives the node the chunks to serve. Call it before Run.
 func (n *Node) SetChunks(c ChunkServer) { n.chunks = c }
 
+// SetKeepInline gives the node somewhere to put content that leaves the metadata
+// because the object store has it now. keep must not block; what it does not
+// keep is fetched again when it is read.
+func (n *Node) SetKeepInline(keep func(fs.ChunkID, []byte)) { n.keep.Store(&keep) }
+
 // Self is this node.
 func (n *Node) Self() fs.NodeID { return n.o.ID }
 

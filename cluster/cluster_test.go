@@ -208,6 +208,7 @@ func TestLeaderDies(t *testing.T) {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	made := make([]int, 3)
+	pause := make([]time.Duration, 3)
 	for i, n := range c.nodes {
 		if i == lead {
 			continue
@@ -219,12 +220,14 @@ func TestLeaderDies(t *testing.T) {
 					return
 				default:
 				}
+				began := time.Now()
 				_, err := n.Do(context.Background(), fs.Create{Parent: fs.RootIno, Name: fmt.Sprintf("%d-%d", i, made[i]), Excl: true})
 				if err != nil {
 					t.Errorf("node %d, create %d: %v", i, made[i], err)
 					return
 				}
 				made[i]++
+				pause[i] = max(pause[i], time.Since(began))
 			}
 		})
 	}
@@ -248,7 +251,7 @@ func TestLeaderDies(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("created %v", made)
+	t.Logf("created %v, longest pauses %v", made, pause)
 }
 
 // All nodes stop and start again: everything is there, and they agree.
@@ -330,7 +333,7 @@ func TestForgottenNodeIsRefused(t *testing.T) {
 	c.dirs[0] = t.TempDir()
 	n, err := Open(c.options(0))
 	if err == nil {
-		n.closeAll()
+		n.Close()
 	}
 	if !errors.Is(err, ErrForgotten) {
 		t.Fatalf("open: %v, want %v", err, ErrForgotten)

@@ -32,6 +32,9 @@ var (
 // skipped (rule R42).
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	n := (*Node)(f)
+	if n.broken {
+		return make([]any, len(logs))
+	}
 	last := logs[len(logs)-1].Index
 	n.trans.push(last) // followers learn of the commit before this node applies it
 	bytes := 0
@@ -45,8 +48,11 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			n.configurationCommitted(fs.Index(l.Index), raft.DecodeConfiguration(l.Data))
 		case raft.LogCommand:
 			if err := n.apply(fs.Index(l.Index), l.Data); err != nil {
+				// Nothing may be applied after it. What raft believes to be
+				// applied does not matter: the state knows better.
+				n.broken = true
 				n.o.OnFatal(fmt.Errorf("apply log entry %d: %w", l.Index, err))
-				select {} // applying anything after it would be wrong; the process is ending
+				return make([]any, len(logs))
 			}
 		}
 	}
@@ -120,6 +126,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		})
 	})
 	if err != nil {
+		n.broken = true
 		n.o.OnFatal(fmt.Errorf("restore the leader's snapshot: %w", err))
 		return err
 	}

@@ -57,6 +57,8 @@ type Node struct {
 	gossip  *member.Group
 	notify  chan bool // raft's: this node leads, or does no more
 	fresh   bool      // the data directory was empty
+	broken  bool      // raft's FSM goroutine only: an entry could not be applied
+	keep    atomic.Pointer[func(fs.ChunkID, []byte)]
 	chunks  ChunkServer
 	holder  Holder
 	propose *proposer
@@ -110,7 +112,7 @@ func Open(o Options) (*Node, error) {
 	n.propose = newProposer(n.sendProposals)
 	n.batcher = newBatcher(func(entry []byte) { n.raft.Apply(entry, raftEnqueueMax) })
 	if err := n.open(); err != nil {
-		return nil, errors.Join(err, n.closeAll())
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
@@ -223,6 +225,11 @@ func (n *Node) catchUpFromSnapshot() error {
 
 func (n *Node) hookState(s *meta.State) {
 	s.SetBeforeCommit(n.markPending)
+	s.SetDroppedInline(func(id fs.ChunkID, b []byte) {
+		if keep := n.keep.Load(); keep != nil {
+			(*keep)(id, b)
+		}
+	})
 }
 
 func (n *Node) startRaft() error {
@@ -273,12 +280,19 @@ func (n *Node) firstVoters() raft.Configuration {
 // Run takes part in the cluster until ctx ends or the node cannot go on. It
 // owns every goroutine of the node and returns when they have ended and all
 // files are closed. For a graceful end call Leave first.
+//
+// The order of the end: first what asks raft for something, then raft, which
+// needs the port to the last, then the port and the conversations, then files.
 func (n *Node) Run(ctx context.Context) error {
+	below, stop := context.WithCancel(context.Background())
+	defer stop()
+	services, below := errgroup.WithContext(below)
+	services.Go(func() error { return n.mux.Run(below) })
+	services.Go(func() error { return n.hub.Run(below) })
+	services.Go(func() error { return n.gossip.Run(below) })
+
 	g, ctx := errgroup.WithContext(ctx)
 	run := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
-	g.Go(func() error { return n.mux.Run(ctx) })
-	g.Go(func() error { return n.hub.Run(ctx) })
-	g.Go(func() error { return n.gossip.Run(ctx) })
 	run(n.watchLeader)
 	run(n.tick)
 	run(n.leadWhenElected)
@@ -287,12 +301,24 @@ func (n *Node) Run(ctx context.Context) error {
 	if _, known := n.confs.latest(); !known {
 		g.Go(func() error { return n.joinOnce(ctx) })
 	}
+	g.Go(func() error { // a service that fails ends the node
+		select {
+		case <-below.Done():
+			return errServiceEnded
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	err := g.Wait()
-	if cerr := n.closeAll(); err == nil || errors.Is(err, context.Canceled) {
-		err = cerr
+	err = errors.Join(err, n.stopRaft())
+	stop()
+	if serr := services.Wait(); !errors.Is(serr, context.Canceled) {
+		err = errors.Join(serr, err)
 	}
-	return err
+	return errors.Join(err, n.closeFiles())
 }
+
+var errServiceEnded = errors.New("a service of this node ended")
 
 // joinOnce asks to join until this node finds itself in the configuration.
 func (n *Node) joinOnce(ctx context.Context) error {
@@ -316,8 +342,8 @@ func (n *Node) joinOnce(ctx context.Context) error {
 	return nil
 }
 
-// closeAll closes what open opened, in reverse: raft first, which uses the rest.
-func (n *Node) closeAll() error {
+// stopRaft ends raft and its transport.
+func (n *Node) stopRaft() error {
 	var errs []error
 	if n.raft != nil {
 		errs = append(errs, n.raft.Shutdown().Error())
@@ -325,6 +351,12 @@ func (n *Node) closeAll() error {
 	if n.trans != nil {
 		errs = append(errs, n.trans.Close())
 	}
+	return errors.Join(errs...)
+}
+
+// closeFiles closes the rest that open opened, in reverse.
+func (n *Node) closeFiles() error {
+	var errs []error
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())
 	}
@@ -338,4 +370,13 @@ func (n *Node) closeAll() error {
 		errs = append(errs, n.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Close gives back what Open opened, for a node that is not run.
+func (n *Node) Close() error {
+	err := n.stopRaft()
+	if n.gossip != nil {
+		err = errors.Join(err, n.gossip.Close())
+	}
+	return errors.Join(err, n.closeFiles())
 }

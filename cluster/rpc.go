@@ -52,7 +52,7 @@ func (n *Node) sendProtocol(m protocol.Message) {
 		n.log.Error("encode a protocol message", "err", err)
 		return
 	}
-	n.hub.Send(addr, methodProtocol, b)
+	n.hub.Send(addr, true, methodProtocol, b)
 }
 
 // sendProposals sends commands to the leader, or queues them if that is here.
@@ -66,7 +66,7 @@ func (n *Node) sendProposals(leader fs.NodeID, encoded [][]byte) {
 		return
 	}
 	for _, msg := range packProposals(encoded) {
-		n.hub.Send(addr, methodPropose, msg)
+		n.hub.Send(addr, false, methodPropose, msg)
 	}
 }
 
@@ -109,7 +109,7 @@ func (h *handler) Message(from peer.Identity, m peer.Method, body []byte) {
 		}
 		if !n.submit(encoded) {
 			if addr := n.roster.Load().addr(from.Node); addr != "" {
-				n.hub.Send(addr, methodNotLeader, nil)
+				n.hub.Send(addr, true, methodNotLeader, nil)
 			}
 		}
 	case methodNotLeader:

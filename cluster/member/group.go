@@ -95,6 +95,9 @@ func (g *Group) Run(ctx context.Context) error {
 	}
 }
 
+// Close ends a Group that is not run, without telling anybody.
+func (g *Group) Close() error { return g.ml.Shutdown() }
+
 func (g *Group) missing() []string {
 	known := map[string]bool{}
 	for _, n := range g.ml.Members() {

@@ -213,10 +213,11 @@ func writeFrames(c net.Conn, fs ...frame) error {
 	return err
 }
 
-// Send queues a one-way message for the node at addr and returns at once. It is
+// Send queues a one-way message for the node at addr and returns at once;
+// urgent ones overtake the others, and each kind keeps its own order. It is
 // lost if the queue is full (false) or the connection fails: whoever sends
 // repeats what matters. The hub owns body from here on.
-func (h *Hub) Send(addr string, m Method, body []byte) bool {
+func (h *Hub) Send(addr string, urgent bool, m Method, body []byte) bool {
 	h.mu.Lock()
 	o := h.outs[addr]
 	if o == nil {
@@ -224,14 +225,18 @@ func (h *Hub) Send(addr string, m Method, body []byte) bool {
 			h.mu.Unlock()
 			return false
 		}
-		o = &outbox{hub: h, addr: addr, queue: make(chan frame, queueMax)}
+		o = &outbox{hub: h, addr: addr, queue: make(chan frame, queueMax), urgent: make(chan frame, queueMax)}
 		h.outs[addr] = o
 		ctx := h.ctx
 		h.wg.Go(func() { o.run(ctx) })
 	}
 	h.mu.Unlock()
+	queue := o.queue
+	if urgent {
+		queue = o.urgent
+	}
 	select {
-	case o.queue <- frame{kind: frameMessage, method: m, body: body}:
+	case queue <- frame{kind: frameMessage, method: m, body: body}:
 		return true
 	default:
 		return false

@@ -118,14 +118,14 @@ func TestCallsAreIndependent(t *testing.T) {
 
 func TestMessagesKeepTheirOrder(t *testing.T) {
 	a, b := start(t, "a", "c"), start(t, "b", "c")
-	a.Send(b.addr, 3, []byte("first")) // may be lost while the connection is made; the rest is not
+	a.Send(b.addr, false, 3, []byte("first")) // may be lost while the connection is made; the rest is not
 	select {
 	case <-b.echo.messages:
 	case <-time.After(10 * time.Second):
 		t.Fatal("no message arrived")
 	}
 	for i := range 1000 {
-		if !a.Send(b.addr, 3, fmt.Append(nil, i)) {
+		if !a.Send(b.addr, false, 3, fmt.Append(nil, i)) {
 			t.Fatalf("message %d refused", i)
 		}
 	}

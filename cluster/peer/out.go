@@ -18,9 +18,10 @@ const (
 
 // outbox sends the one-way messages for one peer. Its goroutine ends with the hub.
 type outbox struct {
-	hub   *Hub
-	addr  string
-	queue chan frame
+	hub    *Hub
+	addr   string
+	queue  chan frame
+	urgent chan frame // leases and acknowledgements: never behind a burst of proposals
 }
 
 func (o *outbox) run(ctx context.Context) {
@@ -51,6 +52,7 @@ func (o *outbox) drop(ctx context.Context) {
 	for {
 		select {
 		case <-o.queue:
+		case <-o.urgent:
 		case <-t.C:
 			return
 		case <-ctx.Done():
@@ -68,10 +70,11 @@ func (o *outbox) pump(ctx context.Context, c net.Conn) {
 		c.Read(b[:])
 	}()
 	defer func() { c.Close(); <-broken }()
-	const batchMax = 64
 	batch := make([]frame, 0, batchMax)
 	for {
 		select {
+		case f := <-o.urgent:
+			batch = append(batch[:0], f)
 		case f := <-o.queue:
 			batch = append(batch[:0], f)
 		case <-broken:
@@ -79,19 +82,36 @@ func (o *outbox) pump(ctx context.Context, c net.Conn) {
 		case <-ctx.Done():
 			return
 		}
-	more:
-		for len(batch) < batchMax {
-			select {
-			case f := <-o.queue:
-				batch = append(batch, f)
-			default:
-				break more
-			}
-		}
+		batch = o.more(batch)
 		if writeFrames(c, batch...) != nil {
 			return
 		}
 	}
+}
+
+// One write takes at most so many messages, and stops taking large ones beyond
+// so many bytes: an urgent one that comes next waits for no more than that.
+const (
+	batchMax   = 64
+	batchBytes = 256 << 10
+)
+
+func (o *outbox) more(batch []frame) []frame {
+	bytes := len(batch[0].body)
+	for len(batch) < batchMax && bytes < batchBytes {
+		var f frame
+		select {
+		case f = <-o.urgent:
+		default:
+			select {
+			case f = <-o.queue:
+			default:
+				return batch
+			}
+		}
+		batch, bytes = append(batch, f), bytes+len(f.body)
+	}
+	return batch
 }
 
 // caller makes the calls to one peer, many at a time over one connection.
