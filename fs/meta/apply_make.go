@@ -48,7 +48,7 @@ func (t *tx) newInode(dir *inode, mode uint32, cred fs.Cred) (*inode, error) {
 	n := &inode{Attr: fs.Attr{
 		Ino: t.sys.nextIno, Generation: uint64(t.at), Mode: mode, Uid: cred.Uid, Gid: cred.Gid, Nlink: 1,
 		Atime: t.now, Mtime: t.now, Ctime: t.now, Btime: t.now, Version: t.at,
-	}, changed: true}
+	}, changed: true, touched: true}
 	t.sys.nextIno++
 	inheritGroup(n, dir, cred)
 	t.inodes[n.Ino] = n

@@ -1,6 +1,12 @@
 package meta
 
-import "github.com/cockroachdb/pebble/v2/vfs"
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/wpfs/wpfs/fs"
+)
 
 // WithFS makes a store use another disk.
 func (o PebbleOptions) WithFS(disk vfs.FS) PebbleOptions {
@@ -10,3 +16,16 @@ func (o PebbleOptions) WithFS(disk vfs.FS) PebbleOptions {
 
 // KVOf lets tests damage a store.
 func KVOf(s *State) KV { return s.kv }
+
+// SetNlink changes an inode's link count behind the back of Apply.
+func SetNlink(t testing.TB, s *State, ino fs.Ino, nlink uint32) {
+	t.Helper()
+	n, err := reader{s.kv}.inode(ino)
+	if err != nil || n == nil {
+		t.Fatal(n, err)
+	}
+	n.Nlink = nlink
+	if err := s.kv.Commit([]Write{{Key: keyInode(ino), Value: n.encode()}}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -217,7 +217,7 @@ func seedOf(t *testing.T) uint64 {
 // must agree on every result, all content, and the three stores byte for byte.
 func TestRandomAgainstModel(t *testing.T) {
 	seed := seedOf(t)
-	rounds, length := 25, 400
+	rounds, length := 12, 400
 	if testing.Short() {
 		rounds = 2
 	}

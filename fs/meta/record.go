@@ -21,8 +21,11 @@ type inode struct {
 	// Of symbolic links.
 	target string
 
-	changed bool // within a command: to be written
-	removed bool // within a command: to be deleted
+	// Within a command.
+	changed bool // to be written
+	removed bool // to be deleted
+	touched bool // ctime has moved
+	listed  bool // mtime of the directory has moved
 }
 
 // entryRecord is where a directory entry leads; its name is in the key of one

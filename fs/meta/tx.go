@@ -178,10 +178,13 @@ func (t *tx) key(kind fs.KeyKind, ino fs.Ino, name string) {
 	t.cmdKeys = append(t.cmdKeys, fs.Key{Kind: kind, Ino: ino, Name: name})
 }
 
-// touch says that n's record changes: its ctime moves, and never backwards.
+// touch says that n's record changes: its ctime moves, once per command and
+// never backwards.
 func (t *tx) touch(n *inode) {
-	n.Ctime = later(t.now, n.Ctime)
-	n.changed = true
+	if !n.touched {
+		n.Ctime = later(t.now, n.Ctime)
+	}
+	n.changed, n.touched = true, true
 	t.key(fs.KeyAttr, n.Ino, "")
 }
 
@@ -195,7 +198,10 @@ func later(now, old fs.Time) fs.Time {
 
 // touchDir says that dir's entries change.
 func (t *tx) touchDir(dir *inode) {
-	dir.Mtime = later(t.now, dir.Mtime)
+	if !dir.listed {
+		dir.Mtime = later(t.now, dir.Mtime)
+	}
+	dir.listed = true
 	dir.Version = t.at
 	t.touch(dir)
 	t.key(fs.KeyList, dir.Ino, "")

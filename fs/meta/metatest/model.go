@@ -21,8 +21,10 @@ type Model struct {
 	bytesMax uint64
 	inodeMax uint64
 
-	at  fs.Index
-	now fs.Time
+	at    fs.Index
+	now   fs.Time
+	ctime map[fs.Ino]bool // moved by this command
+	mtime map[fs.Ino]bool // of directories, moved by this command
 }
 
 type node struct {
@@ -93,6 +95,7 @@ func (m *Model) Apply(at fs.Index, c fs.Command) fs.Result {
 
 func (m *Model) result(op fs.Op) fs.Result {
 	r := fs.Result{}
+	m.ctime, m.mtime = map[fs.Ino]bool{}, map[fs.Ino]bool{}
 	before := m.clone(op)
 	r.Kind = m.do(op, &r)
 	if r.Kind != fs.OK {
@@ -235,23 +238,28 @@ func (n *node) stat() fs.Attr {
 	return a
 }
 
-func (n *node) changed(now fs.Time) {
-	if n.Ctime.Before(now) {
-		n.Ctime = now
-	} else {
-		n.Ctime = n.Ctime.Next()
+func (m *Model) changed(n *node) {
+	if !m.ctime[n.Ino] {
+		n.Ctime = bump(n.Ctime, m.now)
 	}
+	m.ctime[n.Ino] = true
 }
 
 // listed is called on a directory whose entries changed.
-func (n *node) listed(now fs.Time, at fs.Index) {
-	if n.Mtime.Before(now) {
-		n.Mtime = now
-	} else {
-		n.Mtime = n.Mtime.Next()
+func (m *Model) listed(n *node) {
+	if !m.mtime[n.Ino] {
+		n.Mtime = bump(n.Mtime, m.now)
 	}
-	n.Version = at
-	n.changed(now)
+	m.mtime[n.Ino] = true
+	n.Version = m.at
+	m.changed(n)
+}
+
+func bump(old, now fs.Time) fs.Time {
+	if old.Before(now) {
+		return now
+	}
+	return old.Next()
 }
 
 // dir finds a directory in which name can be.
@@ -300,6 +308,7 @@ func (m *Model) born(d *node, mode, rdev uint32, cred fs.Cred) *node {
 		}
 	}
 	m.nodes[n.Ino] = n
+	m.ctime[n.Ino] = true
 	return n
 }
 
@@ -307,7 +316,7 @@ func (m *Model) born(d *node, mode, rdev uint32, cred fs.Cred) *node {
 func (m *Model) give(d *node, name string, n *node) {
 	d.kids[name] = kid{n.Ino, d.cookie}
 	d.cookie++
-	d.listed(m.now, m.at)
+	m.listed(d)
 }
 
 func (m *Model) make(dir fs.Ino, name string, mode, rdev uint32, target string, cred fs.Cred, r *fs.Result) fs.Kind {
@@ -398,7 +407,7 @@ func (m *Model) link(o fs.Link, r *fs.Result) fs.Kind {
 	}
 	n.tmp = false
 	n.Nlink++
-	n.changed(m.now)
+	m.changed(n)
 	m.give(m.nodes[o.Parent], o.Name, n)
 	r.Attr = n.stat()
 	return fs.OK

@@ -40,7 +40,7 @@ func (m *Model) remove(dir fs.Ino, name string, wantDir bool, cred fs.Cred, r *f
 // take removes a name.
 func (m *Model) take(d *node, name string) {
 	delete(d.kids, name)
-	d.listed(m.now, m.at)
+	m.listed(d)
 }
 
 // lose counts a name of n, which was in d, less.
@@ -53,7 +53,7 @@ func (m *Model) lose(d, n *node) {
 	if n.Nlink == 0 {
 		n.since = m.at
 	}
-	n.changed(m.now)
+	m.changed(n)
 }
 
 func (m *Model) rename(o fs.Rename, r *fs.Result) fs.Kind {
@@ -127,25 +127,25 @@ func (m *Model) moveName(d1 *node, name1 string, d2 *node, name2 string) {
 	if x, ok := d2.kids[name2]; ok {
 		m.lose(d2, m.nodes[x.ino])
 		d2.kids[name2] = kid{n.Ino, x.cookie}
-		d2.listed(m.now, m.at)
+		m.listed(d2)
 	} else {
 		m.give(d2, name2, n)
 	}
 	m.take(d1, name1)
 	m.rehome(n, d1, d2)
-	n.changed(m.now)
+	m.changed(n)
 }
 
 func (m *Model) swapNames(d1 *node, name1 string, d2 *node, name2 string) {
 	x1, x2 := d1.kids[name1], d2.kids[name2]
 	d1.kids[name1], d2.kids[name2] = kid{x2.ino, x1.cookie}, kid{x1.ino, x2.cookie}
-	d1.listed(m.now, m.at)
-	d2.listed(m.now, m.at)
+	m.listed(d1)
+	m.listed(d2)
 	n1, n2 := m.nodes[x1.ino], m.nodes[x2.ino]
 	m.rehome(n1, d1, d2)
 	m.rehome(n2, d2, d1)
-	n1.changed(m.now)
-	n2.changed(m.now)
+	m.changed(n1)
+	m.changed(n2)
 }
 
 func (m *Model) rehome(n, from, to *node) {
@@ -189,7 +189,7 @@ func (m *Model) setAttr(n *node, o fs.SetAttr) fs.Kind {
 	if has(fs.SetMtime) {
 		n.Mtime = o.Mtime
 	}
-	n.changed(m.now)
+	m.changed(n)
 	return fs.OK
 }
 
@@ -251,7 +251,7 @@ func (n *node) written(m *Model, t fs.Time) {
 	}
 	n.Mtime = t
 	n.Version = m.at
-	n.changed(m.now)
+	m.changed(n)
 }
 
 func (m *Model) setXattr(o fs.SetXattr, r *fs.Result) fs.Kind {
@@ -282,7 +282,7 @@ func (m *Model) setXattr(o fs.SetXattr, r *fs.Result) fs.Kind {
 		n.xattrs = map[string]string{}
 	}
 	n.xattrs[o.Name] = string(o.Value)
-	n.changed(m.now)
+	m.changed(n)
 	r.Attr = n.stat()
 	return fs.OK
 }
@@ -302,7 +302,7 @@ func (m *Model) removeXattr(o fs.RemoveXattr, r *fs.Result) fs.Kind {
 		return fs.ErrNoXattr
 	}
 	delete(n.xattrs, o.Name)
-	n.changed(m.now)
+	m.changed(n)
 	r.Attr = n.stat()
 	return fs.OK
 }
@@ -363,7 +363,7 @@ func (m *Model) append(o fs.Append, r *fs.Result) fs.Kind {
 func (m *Model) finish(n *node, mask fs.AttrMask, attr *fs.SetAttr, r *fs.Result) fs.Kind {
 	if mask != 0 {
 		n.dropSetid()
-		n.changed(m.now)
+		m.changed(n)
 	}
 	if attr != nil {
 		if k := m.setAttr(n, *attr); k != fs.OK {
