@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+// agentOptions are the flags of every command that talks to an agent.
+type agentOptions struct {
+	Socket string
+	Output string
+}
+
+// AddFlags adds --socket and --output.
+func (o *agentOptions) AddFlags(c *cobra.Command) {
+	def := defaultConfig().Node.Socket
+	if s := os.Getenv("WPFS_NODE_SOCKET"); s != "" {
+		def = s
+	}
+	c.Flags().StringVar(&o.Socket, "socket", def, "admin socket of the agent (node.socket of its configuration)")
+	outputFlag(c, &o.Output)
+}
+
+// get asks the agent and decodes its answer.
+func (o *agentOptions) get(ctx context.Context, path string, into any) error {
+	if err := checkOutput(o.Output); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, adminCallTimeout)
+	defer cancel()
+	return adminClient{o.Socket}.call(ctx, http.MethodGet, path, nil, into)
+}
+
+func newStatusCmd(std stdio) *cobra.Command {
+	var o agentOptions
+	c := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the agent of this machine: health, lease, mount, content",
+		GroupID: "see",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), o, std) },
+	}
+	o.AddFlags(c)
+	return c
+}
+
+func runStatus(ctx context.Context, o agentOptions, std stdio) error {
+	var st Status
+	if err := o.get(ctx, "/v1/status", &st); err != nil {
+		return err
+	}
+	if o.Output == outputJSON {
+		return writeJSON(std.Out, st)
+	}
+	health := "healthy"
+	if !st.Healthy {
+		health = "NOT HEALTHY"
+	}
+	rows := [][]string{
+		{"node", st.Node},
+		{"health", health},
+	}
+	for _, r := range st.Reasons {
+		rows = append(rows, []string{"", r})
+	}
+	lease := "none"
+	if st.Cluster.LeaseValid {
+		lease = fmt.Sprintf("%.0f ms left", st.Cluster.LeaseLeftMS)
+	}
+	mount := "no mount role"
+	if st.Mount.Path != "" {
+		mount = st.Mount.Path
+	}
+	rows = append(rows,
+		[]string{"cluster", fmt.Sprintf("%s, %d members", st.Cluster.Name, st.Cluster.Members)},
+		[]string{"role", st.Cluster.Role},
+		[]string{"leader", orNone(st.Cluster.Leader)},
+		[]string{"applied", strconv.FormatUint(st.Cluster.Applied, 10)},
+		[]string{"stable", strconv.FormatUint(st.Cluster.Stable, 10)},
+		[]string{"lease", lease},
+		[]string{"mount", mount},
+		[]string{"cache", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.CacheBytes), st.Content.CacheChunks)},
+		[]string{"to upload", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.UploadBytes), st.Content.UploadChunks)},
+		[]string{"object store", st.Content.Object},
+		[]string{"version", st.Version},
+		[]string{"up", humanDuration(st.UptimeS)},
+	)
+	if st.Content.ObjectError != "" {
+		rows = append(rows, []string{"object error", st.Content.ObjectError})
+	}
+	return columns(std.Out, rows)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

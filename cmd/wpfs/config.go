@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is everything an operator can set, one section per part of the
+// program. The key tag is the name in the file; with WPFS_ before it, in
+// capitals and with underscores it is the environment variable, with dashes it
+// is the flag. The doc tag becomes docs/CONFIGURATION.md and the flag's help.
+type Config struct {
+	Node    NodeConfig    `key:"node"`
+	Cluster ClusterConfig `key:"cluster"`
+	Cache   CacheConfig   `key:"cache"`
+	Object  ObjectConfig  `key:"object"`
+	Mount   MountConfig   `key:"mount"`
+	HTTP    HTTPConfig    `key:"http"`
+	Log     LogConfig     `key:"log"`
+}
+
+// NodeConfig is who this node is and where it keeps its state.
+type NodeConfig struct {
+	ID      string `key:"id" doc:"Name of this node in the cluster; never changes while the data directory lives. Letters, digits, dot, dash, underscore. Default: the host name."`
+	DataDir string `key:"data_dir" doc:"Directory of this node's raft log and metadata. It must exist: wpfs does not make it, so that a disk that is not mounted is noticed."`
+	Socket  string `key:"socket" doc:"Unix socket of the admin interface, mode 0600; wpfs status and wpfs cluster talk to it."`
+}
+
+// ClusterConfig is how this node finds and talks to the others.
+type ClusterConfig struct {
+	Name        string   `key:"name" doc:"Name of the cluster, the same on all nodes."`
+	Bind        string   `key:"bind" doc:"host:port for raft and the calls between nodes, one TCP port; the port above it is for gossip, TCP and UDP. Traffic is not encrypted: use a private network."`
+	Advertise   string   `key:"advertise" doc:"host:port under which the other nodes reach this one. Default: cluster.bind."`
+	Peers       []Peer   `key:"peers" doc:"The nodes a new cluster starts with, this one included, the same list on all of them: id and addr each (as text: id=host:port,…). Used only while the data directory is empty."`
+	Join        []string `key:"join" doc:"host:port of any members of an existing cluster, for a node that is added to it. Used only while the data directory is empty."`
+	Replicas    int      `key:"replicas" doc:"Nodes that have new content on disk before a close() returns. Fewer are used while the cluster is smaller."`
+	OnLeaseLost string   `key:"on_lease_lost" doc:"What readers get on a node that lost its lease: stale (its last state, read-only) or fail (an I/O error)."`
+	Profile     string   `key:"profile" doc:"Timings: one_machine, lan or slow_links."`
+}
+
+// CacheConfig is where content is kept on this node.
+type CacheConfig struct {
+	Dir          string `key:"dir" doc:"Directory for file content; made when absent. Default: cache below node.data_dir."`
+	ReserveBytes Bytes  `key:"reserve_bytes" doc:"Free space to leave on the disk of cache.dir; content is refused with ENOSPC when less is left."`
+}
+
+// ObjectConfig is where content is kept for good.
+type ObjectConfig struct {
+	URL string `key:"url" doc:"Object store: file:///DIR (a directory that all nodes reach under this path) or s3://BUCKET/PREFIX?endpoint=URL&region=R (also checksum=auto|on|off, path_style=false). S3 credentials come from the environment, the shared files or the machine's role, never from here."`
+}
+
+// MountConfig is the mount role.
+type MountConfig struct {
+	Path string `key:"path" doc:"Where the file system is mounted: an existing, empty directory. Empty: this node has no mount (a voter only)."`
+}
+
+// HTTPConfig is the page, the metrics and the health check.
+type HTTPConfig struct {
+	Listen string `key:"listen" doc:"host:port for /healthz, /metrics, /status and the status page. Empty: none."`
+	Pprof  bool   `key:"pprof" doc:"Serve /debug/pprof on http.listen as well."`
+}
+
+// LogConfig is what is logged, to standard error.
+type LogConfig struct {
+	Level  string `key:"level" doc:"debug, info, warn or error."`
+	Format string `key:"format" doc:"text or json."`
+}
+
+// Peer is one of the nodes that a cluster starts with.
+type Peer struct {
+	ID   string `key:"id"`
+	Addr string `key:"addr"`
+}
+
+// UnmarshalText reads the form that the environment and flags use: id=host:port.
+func (p *Peer) UnmarshalText(b []byte) error {
+	id, addr, ok := strings.Cut(strings.TrimSpace(string(b)), "=")
+	if !ok {
+		return fmt.Errorf("%q is not id=host:port", b)
+	}
+	p.ID, p.Addr = id, addr
+	return nil
+}
+
+func (p Peer) String() string { return p.ID + "=" + p.Addr }
+
+// Bytes is a size. As text it is a number with an optional unit: 512MiB, 2GiB.
+type Bytes int64
+
+var byteUnits = []struct {
+	name string
+	size int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
+
+// UnmarshalText reads 123, 512MiB, 2GiB.
+func (b *Bytes) UnmarshalText(t []byte) error {
+	s, unit := strings.TrimSpace(string(t)), int64(1)
+	for _, u := range byteUnits {
+		if n, ok := strings.CutSuffix(s, u.name); ok {
+			s, unit = strings.TrimSpace(n), u.size
+			break
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q is not a size such as 512MiB or 2GiB", t)
+	}
+	*b = Bytes(n * unit)
+	return nil
+}
+
+func (b Bytes) String() string {
+	for i := len(byteUnits) - 2; i >= 0; i-- {
+		if u := byteUnits[i]; b != 0 && int64(b)%u.size == 0 {
+			return strconv.FormatInt(int64(b)/u.size, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+// The words that keys accept.
+const (
+	leaseLostStale = "stale"
+	leaseLostFail  = "fail"
+
+	profileOneMachine = "one_machine"
+	profileLAN        = "lan"
+	profileSlowLinks  = "slow_links"
+)
+
+// defaultConfig has the value of every key that nobody sets.
+func defaultConfig() Config {
+	return Config{
+		Node:    NodeConfig{DataDir: "/var/lib/wpfs", Socket: "/run/wpfs/wpfs.sock"},
+		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
+		Cache:   CacheConfig{ReserveBytes: 2 << 30},
+		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
+		Log:     LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// complete fills the keys whose default depends on others or on the machine.
+func (c *Config) complete() {
+	if c.Node.ID == "" {
+		c.Node.ID, _ = os.Hostname() // empty then fails Validate, which names the key
+	}
+	if c.Cluster.Advertise == "" {
+		c.Cluster.Advertise = c.Cluster.Bind
+	}
+	if c.Cache.Dir == "" && c.Node.DataDir != "" {
+		c.Cache.Dir = c.Node.DataDir + "/cache"
+	}
+}
+
+// Profile is a set of timings that fit together (DESIGN 3; rule R10 and the raft
+// measurements say why a lease is long against an election).
+type Profile struct {
+	Heartbeat time.Duration // raft's heartbeat and election timeout; its leader lease is half of it
+	Lease     time.Duration // how long a node may answer without hearing from the leader
+	Renew     time.Duration // a holder asks again so long after its last granted request
+}
+
+// profiles are the timings by name. The raft library's measured floor is 100 ms
+// and a stall of the disk or the collector of that length is common, hence 250.
+// On one machine all nodes stall together, so they are given more.
+func profiles() map[string]Profile {
+	return map[string]Profile{
+		profileOneMachine: {Heartbeat: 400 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
+		profileLAN:        {Heartbeat: 250 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
+		profileSlowLinks:  {Heartbeat: 1500 * time.Millisecond, Lease: 6 * time.Second, Renew: 1500 * time.Millisecond},
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func fitted(t *testing.T, dir string, n int, s3 string) devPlan {
+	t.Helper()
+	p, err := loadPlan(dir)
+	if err == nil {
+		err = p.fit(dir, n, s3)
+	}
+	if err == nil {
+		err = p.save(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPlanKeepsItsNodes(t *testing.T) {
+	dir := t.TempDir()
+	first := fitted(t, dir, 0, "")
+	if len(first.Nodes) != devNodesDefault {
+		t.Fatalf("%d nodes by default", len(first.Nodes))
+	}
+	if d := cmp.Diff(first, fitted(t, dir, 0, "")); d != "" {
+		t.Errorf("the second start differs: %s", d)
+	}
+	more := fitted(t, dir, 4, "")
+	if d := cmp.Diff(first.Nodes, more.Nodes[:3]); d != "" {
+		t.Errorf("adding a node changed the others: %s", d)
+	}
+	for i, n := range more.Nodes {
+		if n.Founder != (i < 3) {
+			t.Errorf("%s: founder %v", n.ID, n.Founder)
+		}
+	}
+	for _, row := range []struct {
+		nodes int
+		s3    string
+	}{{3, ""}, {devNodesMax + 1, ""}, {0, "s3://b"}} {
+		p, _ := loadPlan(dir)
+		if err := p.fit(dir, row.nodes, row.s3); codeOf(err) != CodeUsage {
+			t.Errorf("--nodes %d --s3 %q: %v", row.nodes, row.s3, err)
+		}
+	}
+}
+
+// TestPlanConfigIsValid: what wpfs dev writes is what wpfs agent accepts.
+func TestPlanConfigIsValid(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), `odd "name" # here`)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fitted(t, dir, 3, "")
+	p := fitted(t, dir, 4, "")
+	for i, n := range p.Nodes {
+		b, err := p.config(dir, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(t, string(b))
+		if err != nil {
+			t.Fatalf("%s: %v", n.ID, err)
+		}
+		if c.Node.ID != n.ID || c.Mount.Path != nodeMount(dir, n) || c.Cluster.Bind != n.Bind {
+			t.Errorf("%s: %+v", n.ID, c)
+		}
+		if joins := len(c.Cluster.Join) > 0; joins != (i == 3) || joins == (len(c.Cluster.Peers) > 0) {
+			t.Errorf("%s: peers %v, join %v", n.ID, c.Cluster.Peers, c.Cluster.Join)
+		}
+	}
+}
+
+func TestPlanOfAnotherTime(t *testing.T) {
+	for name, row := range map[string]struct {
+		file string
+		want Code
+	}{
+		"newer":   {`{"version": 2}`, CodeDataDir},
+		"damaged": {`{"version": 1`, CodeCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, devPlanFile)
+			if err := os.WriteFile(path, []byte(row.file), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := loadPlan(dir); codeOf(err) != row.want {
+				t.Errorf("%v", err)
+			}
+			if b, err := os.ReadFile(path); err != nil || string(b) != row.file {
+				t.Errorf("the plan was changed: %q, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestDevDirInUse(t *testing.T) {
+	dir, unlock, err := openDevDir(filepath.Join(t.TempDir(), "new", "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := openDevDir(dir); codeOf(err) != CodeBusy {
+		t.Errorf("a second wpfs dev on the directory: %v", err)
+	}
+	unlock()
+	if _, unlock, err := openDevDir(dir); err != nil {
+		t.Errorf("after the first has ended: %v", err)
+	} else {
+		unlock()
+	}
+}
+
+// TestAgentEnv: what configures wpfs must not reach the agents of wpfs dev, what
+// S3 needs must.
+func TestAgentEnv(t *testing.T) {
+	got := agentEnv([]string{"PATH=/bin", "WPFS_NODE_ID=x", "WPFS_CLUSTER_BNID=y", "NOTIFY_SOCKET=/n", "AWS_ACCESS_KEY_ID=k", "WPFS_IT_TOKEN=t"})
+	if d := cmp.Diff([]string{"PATH=/bin", "AWS_ACCESS_KEY_ID=k", "WPFS_IT_TOKEN=t"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestDevJSONFields(t *testing.T) {
+	d := &devCluster{dir: t.TempDir(), ready: true}
+	d.plan = fitted(t, d.dir, 1, "s3://b/p?region=r")
+	d.agents = []*devAgent{newDevAgent(d.plan.Nodes[0], d.dir, nil, nil, nil)}
+	if err := d.writeJSON(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(d.dir, devJSONFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Nodes  []map[string]any
+		Object map[string]string
+	}
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	n := got.Nodes[0]
+	if n["id"] != "node1" || n["mount"] != filepath.Join(d.dir, "node1", "mnt") || n["socket"] != filepath.Join(d.dir, "node1", "admin.sock") ||
+		n["pid"] != 0.0 || !strings.HasPrefix(n["http"].(string), "http://127.0.0.1:") || got.Object["url"] != "s3://b/p?region=r" {
+		t.Errorf("dev.json is %s", b)
+	}
+}

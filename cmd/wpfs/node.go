@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/wpfs/wpfs/cache"
+	"github.com/wpfs/wpfs/cluster"
+	"github.com/wpfs/wpfs/cluster/protocol"
+	wfs "github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/fuse"
+	"github.com/wpfs/wpfs/fs/object"
+	"github.com/wpfs/wpfs/fs/vfs"
+)
+
+// This is the only file that joins the packages.
+
+// How long users of a mount have to leave it when the agent stops, and how long
+// those who do not leave are still served. Together less than drainMax.
+const (
+	unmountWait = 3 * time.Second
+	detachWait  = 3 * time.Second
+)
+
+// node is the joined parts of this machine's node. It implements stack.
+type node struct {
+	cfg   Config
+	log   *slog.Logger
+	fatal chan error // from package cluster: the process must end
+
+	store    object.Store
+	disk     *cache.Disk
+	cluster  *cluster.Node
+	tier     *cache.Tier
+	uploader *cache.Uploader
+	vfs      *vfs.FS
+
+	ready   chan struct{}      // closed once the node serves
+	mount   context.Context    // ends when the mount must go
+	unmount context.CancelFunc // ends it
+	gone    chan struct{}      // closed when the mount is gone, or will never be
+
+	mu     sync.Mutex
+	server *fuse.Server // nil while nothing is mounted
+}
+
+// openNode opens the parts. What can be wrong with the object store is found out
+// before anything is opened or made on this machine. It starts nothing but raft,
+// which package cluster has to start to open.
+func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack, err error) {
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), ready: make(chan struct{}), gone: make(chan struct{})}
+	n.mount, n.unmount = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	ctx := context.Background()
+	if n.store, err = openStore(ctx, cfg.Object.URL, log, reg); err != nil {
+		return nil, err
+	}
+	if err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log); err != nil {
+		return nil, err
+	}
+	// The cluster comes before the directories beside it: it locks the data
+	// directory and knows whose it is, so a refusal leaves nothing behind.
+	if n.cluster, err = cluster.Open(n.clusterOptions()); err != nil {
+		return nil, err
+	}
+	if n.disk, err = cache.OpenDisk(cfg.Cache.Dir, cache.DiskOptions{ReserveBytes: uint64(cfg.Cache.ReserveBytes), Log: log}); err != nil {
+		return nil, err
+	}
+	staging := filepath.Join(cfg.Node.DataDir, "staging")
+	if err := os.MkdirAll(staging, 0o700); err != nil {
+		return nil, fmt.Errorf("make the staging directory: %w", err)
+	}
+	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Replicas: cfg.Cluster.Replicas, Log: log}); err != nil {
+		return nil, err
+	}
+	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier, Log: log}); err != nil {
+		return nil, err
+	}
+	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Logger: log}); err != nil {
+		return nil, err
+	}
+	reg.MustRegister(newPartMetrics(n))
+	n.cluster.SetChunks(n.disk)
+	n.cluster.SetHolder(n.vfs)
+	return n, nil
+}
+
+// isNew tells that no node has ever run on the data directory.
+func isNew(dataDir string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, "identity.json"))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func (n *node) clusterOptions() cluster.Options {
+	cl := n.cfg.Cluster
+	p := profiles()[cl.Profile]
+	timing := protocol.Defaults()
+	timing.Lease, timing.Renew, timing.Margin = p.Lease, p.Renew, p.Lease/10 // rule R3: M is 10 % of L
+	o := cluster.Options{
+		ID: wfs.NodeID(n.cfg.Node.ID), Cluster: cl.Name, DataDir: n.cfg.Node.DataDir,
+		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join,
+		Heartbeat: p.Heartbeat, Protocol: timing, OnLost: cluster.LostPolicy(cl.OnLeaseLost),
+		Logger: n.log, OnFatal: func(err error) { n.fatal <- err },
+	}
+	for _, peer := range cl.Peers {
+		o.Peers = append(o.Peers, cluster.Peer{ID: wfs.NodeID(peer.ID), Addr: peer.Addr})
+	}
+	return o
+}
+
+// Run implements stack. The parts share one end: what one of them cannot go on
+// with, none can.
+func (n *node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ignoreEnd(ctx, n.cluster.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.tier.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.uploader.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.vfs.Run(ctx)) })
+	g.Go(func() error { return n.serve(ctx) })
+	g.Go(func() error {
+		select {
+		case err := <-n.fatal:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	err := g.Wait()
+	return errors.Join(err, n.vfs.Close(), n.disk.Close())
+}
+
+// ignoreEnd drops the error of a part that ended because it was told to.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// serve mounts once the node has a lease and its session, so that no call ever
+// meets a node that cannot answer yet, and serves the mount until Drain or the
+// end. It closes gone.
+func (n *node) serve(ctx context.Context) error {
+	defer close(n.gone)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.mount, cancel)()
+	if err := n.cluster.AwaitReady(ctx); err != nil {
+		return nil // told to end before it began
+	}
+	if n.cfg.Mount.Path == "" {
+		close(n.ready)
+		return nil
+	}
+	srv, err := fuse.Mount(n.cfg.Mount.Path, n.vfs, fuse.Options{UnmountWait: unmountWait, DetachWait: detachWait, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.setServer(srv)
+	defer n.setServer(nil)
+	close(n.ready)
+	return srv.Run(ctx)
+}
+
+func (n *node) setServer(s *fuse.Server) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.server = s
+}
+
+func (n *node) mounted() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server != nil
+}
+
+// Ready implements stack.
+func (n *node) Ready() <-chan struct{} { return n.ready }
+
+// Drain implements stack: first the mount goes, so that nothing new is written,
+// then what is left is published.
+func (n *node) Drain(ctx context.Context) error {
+	n.unmount()
+	select {
+	case <-n.gone:
+	case <-ctx.Done():
+		return fmt.Errorf("unmount %s: %w", n.cfg.Mount.Path, ctx.Err())
+	}
+	return n.vfs.Drain(ctx)
+}
+
+// Leave implements stack.
+func (n *node) Leave(ctx context.Context) error { return n.cluster.Leave(ctx) }
+
+// Abandon implements stack.
+func (n *node) Abandon() {
+	n.unmount()
+	if n.mounted() {
+		if err := unix.Unmount(n.cfg.Mount.Path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			n.log.Error("the mount stays behind; the next start takes it away", "path", n.cfg.Mount.Path, "err", err)
+		}
+	}
+}
+
+// close gives back what a failed openNode has opened, the top first.
+func (n *node) close() error {
+	var errs []error
+	if n.vfs != nil {
+		errs = append(errs, n.vfs.Close())
+	}
+	if n.cluster != nil {
+		ended, end := context.WithCancel(context.Background())
+		end() // Run closes everything when its context has ended
+		errs = append(errs, ignoreEnd(ended, n.cluster.Run(ended)))
+	}
+	if n.disk != nil {
+		errs = append(errs, n.disk.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Status implements stack.
+func (n *node) Status() Status {
+	c, d, u := n.cluster.Status(), n.disk.Stats(), n.uploader.Status()
+	st := Status{
+		Node: n.cfg.Node.ID,
+		Cluster: ClusterStatus{
+			Name: c.Cluster, UUID: c.UUID, Role: role(c.Leader == c.Node, c.Voter), Leader: string(c.Leader), Term: c.Term,
+			Applied: uint64(c.Applied), Stable: uint64(c.Stable), LeaseValid: c.Lease,
+			LeaseLeftMS: float64(max(c.LeaseLeft, 0).Microseconds()) / 1000, Members: c.Members,
+		},
+		Mount: MountStatus{Path: n.cfg.Mount.Path, Live: n.mounted()},
+		Content: ContentStatus{Object: withoutParameters(n.cfg.Object.URL), CacheBytes: d.Bytes, CacheChunks: d.Chunks,
+			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},
+	}
+	if !u.FailingSince.IsZero() && u.LastError != nil {
+		st.Content.ObjectError = u.LastError.Error()
+	}
+	return st
+}
+
+// Members implements stack. Only the leader knows who holds a lease.
+func (n *node) Members() []Member {
+	leads := n.cluster.Status().Leader == wfs.NodeID(n.cfg.Node.ID)
+	out := []Member{}
+	for _, m := range n.cluster.Members() {
+		lease := "unknown"
+		switch {
+		case leads && m.Lease:
+			lease = "held"
+		case leads:
+			lease = "none"
+		}
+		out = append(out, Member{
+			ID: string(m.ID), Addr: m.Addr, Role: role(m.Leader, m.Voter), Lease: lease, Alive: m.Alive,
+			Local: string(m.ID) == n.cfg.Node.ID,
+		})
+	}
+	return out
+}
+
+func role(leads, votes bool) string {
+	switch {
+	case leads:
+		return "leader"
+	case votes:
+		return "voter"
+	}
+	return "learner"
+}
