@@ -19,7 +19,7 @@ type Config struct {
 	Resend time.Duration // the leader repeats Stable, Round and Adopt after this
 
 	JoinMax    time.Duration // how long S may be held for a node that is not yet a holder (R9)
-	JoiningMax int           // nodes that may join at one time (R17)
+	JoiningMax int           // nodes that may catch up for a lease at one time (R17)
 	JoinLag    fs.Index      // a node further behind than this is told to catch up first
 
 	LagMax     time.Duration // an ack later than this is a lag incident (R15)

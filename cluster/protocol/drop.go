@@ -119,7 +119,8 @@ func (m *Member) Dropped(now Instant, ticket uint64) []Message {
 // Only then the driver may leave a mark for the next daemon's Clean.
 func (m *Member) CleanExit(now Instant) bool {
 	m.step(now)
-	return m.ended && !m.lease.held && !m.drop.wanted && m.now.Slow >= m.drop.adult
+	adult := m.now.Slow >= m.drop.adult || m.cfg.mutant == mutant.YoungCleanExit
+	return m.ended && !m.lease.held && !m.drop.wanted && adult
 }
 
 // settleDebts sends what was owed, but AdoptAck only when the mount of an

@@ -53,6 +53,10 @@ type Holder struct {
 }
 
 // NewLeader returns the leading side of a term that was won at or before now.
+// opt.Term must be the very term that this node has won: with a later one it
+// would take its voters' loyalty to another leader for loyalty to itself. Raft's
+// current term may have moved on since the news of the victory; the term of an
+// entry that this node has proposed and sees committed has not.
 func NewLeader(cfg Config, opt LeaderOptions, now Instant) (*Leader, []Message) {
 	l := &Leader{
 		cfg: cfg, self: opt.Self, term: opt.Term, now: now,
@@ -142,9 +146,10 @@ func (l *Leader) Receive(now Instant, msg Message) []Message {
 	case RoundAck:
 		return l.acked(msg)
 	case Applied:
-		p := l.peer(msg.From)
-		p.heard(l, msg)
-		return l.advance()
+		if p := l.find(msg.From); p != nil {
+			p.heard(l, msg)
+			return l.advance()
+		}
 	case Released:
 		return l.released(msg)
 	case Pong, AdoptAck:
@@ -268,6 +273,9 @@ func (l *Leader) Evict(now Instant, node fs.NodeID) []Message {
 // node may be removed from the configuration (R14).
 func (l *Leader) Drained(now Instant, node fs.NodeID) bool {
 	l.step(now)
+	if l.cfg.mutant == mutant.RemoveEarly {
+		return true
+	}
 	for _, p := range l.peers {
 		if p.id.Node == node && (p.holder || p.joining) {
 			return false

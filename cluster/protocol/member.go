@@ -287,14 +287,13 @@ func (m *Member) ack(to fs.NodeID) Message {
 	return Message{Kind: Applied, From: m.self, To: to, Index: m.applied, Stable: m.stable}
 }
 
-// Restored tells that the whole state was replaced by one at index (a
-// snapshot), after the kernel's caches were dropped. Which of its keys are in
-// flight is unknown: Visible holds back all of them until S reaches index. Like
-// Pending it must be called before readers can see the new state.
-func (m *Member) Restored(now Instant, index fs.Index) []Message {
+// Restoring marks everything as changed by index: the whole state is about to
+// be replaced by one at index (a snapshot), and which of its keys are in flight
+// is unknown. Like Pending the driver calls it before readers can see the new
+// state, and Applied afterwards, when the kernel's caches are dropped as well.
+func (m *Member) Restoring(index fs.Index) {
 	m.flight.floor = max(m.flight.floor, index)
 	clear(m.flight.closing)
-	return m.Applied(now, index)
 }
 
 // Visible decides whether values of keys may be shown that were read from the
@@ -361,7 +360,7 @@ func (m *Member) Lease(now Instant) (left time.Duration, ok bool) {
 // Stable is the highest S that this node knows of. It only grows.
 func (m *Member) Stable() fs.Index { return m.stable }
 
-// AppliedIndex is the index last passed to Applied or Restored.
+// AppliedIndex is the highest index passed to Applied, or what it started with.
 func (m *Member) AppliedIndex() fs.Index { return m.applied }
 
 // Term is the highest term whose Grant or Adopt this node has honoured.

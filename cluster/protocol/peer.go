@@ -40,23 +40,45 @@ func cmpID(a, b ID) int {
 	return cmp.Compare(a.Session, b.Session)
 }
 
-// peer finds the record of a daemon, or makes one.
-func (l *Leader) peer(id ID) *peer {
+// peersMax bounds the records of daemons. It is far above any cluster's size;
+// each daemon that starts takes one for a while.
+const peersMax = 4096
+
+// find returns the record of a daemon, nil if there is none.
+func (l *Leader) find(id ID) *peer {
 	i, ok := slices.BinarySearchFunc(l.peers, id, func(p *peer, id ID) int { return cmpID(p.id, id) })
+	if ok {
+		return l.peers[i]
+	}
 	if l.cfg.mutant == mutant.MergeIncarnations {
-		for _, p := range l.peers {
-			if p.id.Node == id.Node {
-				if p.id != id {
-					p.id, p.ask, p.granted, p.gone, p.asking = id, 0, 0, 0, false
-				}
-				return p
-			}
+		return l.merge(id)
+	}
+	return nil
+}
+
+// peer returns the record of a daemon and makes one for a server that has none.
+func (l *Leader) peer(id ID) *peer {
+	if p := l.find(id); p != nil {
+		return p
+	}
+	if _, server := l.since[id.Node]; !server || len(l.peers) >= peersMax {
+		return nil
+	}
+	p := &peer{id: id, seen: l.now.Slow}
+	i, _ := slices.BinarySearchFunc(l.peers, id, func(p *peer, id ID) int { return cmpID(p.id, id) })
+	l.peers = slices.Insert(l.peers, i, p)
+	return p
+}
+
+// merge is the mutant that takes a new daemon for its predecessor.
+func (l *Leader) merge(id ID) *peer {
+	for _, p := range l.peers {
+		if p.id.Node == id.Node {
+			p.id, p.ask, p.granted, p.gone, p.asking = id, 0, 0, 0, false
+			return p
 		}
 	}
-	if !ok {
-		l.peers = slices.Insert(l.peers, i, &peer{id: id, seen: l.now.Slow})
-	}
-	return l.peers[i]
+	return nil
 }
 
 // heard takes over what every message of a daemon tells.
@@ -71,6 +93,9 @@ func (p *peer) strike() { p.holder, p.revoked = false, false }
 // requested queues a LeaseReq behind a round that begins after its arrival.
 func (l *Leader) requested(msg Message) []Message {
 	p := l.peer(msg.From)
+	if p == nil {
+		return []Message{l.deny(msg.From, msg.ID, WhyNotMember, l.cfg.Renew)}
+	}
 	p.heard(l, msg)
 	p.clock.sample(l.cfg, l.now, msg)
 	out := l.advance()
@@ -86,7 +111,7 @@ func (l *Leader) requested(msg Message) []Message {
 		return out
 	}
 	if why, wait := l.refuse(p, msg); why != 0 {
-		return append(out, l.deny(p, msg.ID, why, wait))
+		return append(out, l.deny(p.id, msg.ID, why, wait))
 	}
 	p.ask, p.asking, p.need = msg.ID, true, l.rounds.number+1
 	if l.cfg.mutant == mutant.StaleRound {
@@ -105,8 +130,10 @@ func (l *Leader) requested(msg Message) []Message {
 func (l *Leader) refuse(p *peer, msg Message) (Why, time.Duration) {
 	d := l.damp(p.id.Node)
 	switch {
-	case !l.admitted(p.id.Node):
+	case l.evicted[p.id.Node]:
 		return WhyNotMember, l.cfg.Renew
+	case l.ready && !l.admitted(p.id.Node): // before, nobody is, and nothing is granted
+		return WhyNotMember, l.cfg.Retry
 	case msg.Lease != l.cfg.Lease:
 		return WhyConfig, l.cfg.ReadmitMin
 	case p.clock.bad:
@@ -117,15 +144,15 @@ func (l *Leader) refuse(p *peer, msg Message) (Why, time.Duration) {
 		return 0, 0
 	case p.ack+l.cfg.JoinLag < l.required():
 		return WhyBehind, l.cfg.Renew
-	case l.joining() >= l.cfg.JoiningMax:
+	case p.ack < l.required() && l.catchingUp() >= l.cfg.JoiningMax:
 		return WhyBusy, l.cfg.Retry
 	}
 	return 0, 0
 }
 
-func (l *Leader) deny(p *peer, id uint64, why Why, wait time.Duration) Message {
+func (l *Leader) deny(to ID, id uint64, why Why, wait time.Duration) Message {
 	return Message{
-		Kind: Deny, Why: why, From: l.self, To: p.id.Node, ToSession: p.id.Session, Term: l.term,
+		Kind: Deny, Why: why, From: l.self, To: to.Node, ToSession: to.Session, Term: l.term,
 		ID: id, Wait: wait, Index: l.required(), Stable: l.stable,
 	}
 }
@@ -133,10 +160,12 @@ func (l *Leader) deny(p *peer, id uint64, why Why, wait time.Duration) Message {
 // required is the index that a node must have applied to hold a lease (R9).
 func (l *Leader) required() fs.Index { return max(l.stable, l.barrier) }
 
-func (l *Leader) joining() int {
+// catchingUp counts the joining nodes that have something to catch up with; at
+// the start of a term all nodes join at once, and need not wait for each other.
+func (l *Leader) catchingUp() int {
 	n := 0
 	for _, p := range l.peers {
-		if p.joining {
+		if p.joining && p.ack < l.required() {
 			n++
 		}
 	}
@@ -175,6 +204,9 @@ func (l *Leader) grantMessage(p *peer) Message {
 // one that it was granted later (R16).
 func (l *Leader) released(msg Message) []Message {
 	p := l.peer(msg.From)
+	if p == nil {
+		return nil
+	}
 	p.seen = l.now.Slow
 	p.gone = max(p.gone, msg.ID)
 	if p.ask <= p.gone {
@@ -196,7 +228,7 @@ func (l *Leader) tend(p *peer) []Message {
 			p.asking = false
 			d := l.damp(p.id.Node)
 			d.extend(l.cfg, l.now.Slow)
-			out = append(out, l.deny(p, p.ask, WhyBehind, d.until-l.now.Slow))
+			out = append(out, l.deny(p.id, p.ask, WhyBehind, d.until-l.now.Slow))
 		}
 	}
 	if !p.holder {

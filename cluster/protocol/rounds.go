@@ -51,7 +51,9 @@ func (l *Leader) acked(msg Message) []Message {
 	}
 	v := msg.From.Node
 	l.rounds.acked[v] = max(l.rounds.acked[v], min(msg.ID, l.rounds.number))
-	l.peer(msg.From).clock.sample(l.cfg, l.now, msg)
+	if p := l.find(msg.From); p != nil {
+		p.clock.sample(l.cfg, l.now, msg)
+	}
 	if msg.Conf == l.conf {
 		end := l.now.Slow - msg.Age + l.rounds.span
 		if e, ok := l.rounds.ends[v]; !ok || end < e {

@@ -18,15 +18,16 @@ type support struct {
 	before time.Duration // when a lower term may have been supported last
 	conf   fs.Index      // configuration that this node knows
 	voters map[fs.NodeID]bool
+	mutant mutant.Mutant
 }
 
 // newSupport assumes that the node's last daemon, which nobody remembers,
 // supported a leader until this one started.
 func newSupport(cfg Config, now Instant) support {
 	if cfg.mutant == mutant.AgeForgotten {
-		return support{at: now.Slow - time.Hour, before: now.Slow - time.Hour}
+		return support{at: now.Slow - time.Hour, before: now.Slow - time.Hour, mutant: cfg.mutant}
 	}
-	return support{at: now.Slow, before: now.Slow}
+	return support{at: now.Slow, before: now.Slow, mutant: cfg.mutant}
 }
 
 // setServers takes note of a configuration. When the voters change the node
@@ -45,7 +46,9 @@ func (s *support) setServers(now Instant, index fs.Index, servers []Server) {
 			same = same && s.voters[v.ID]
 		}
 	}
-	if !same || len(voters) != len(s.voters) {
+	switch {
+	case s.mutant == mutant.AgeForgotten && s.conf == 0:
+	case !same || len(voters) != len(s.voters):
 		s.at, s.before = now.Slow, now.Slow
 	}
 	s.conf, s.voters = index, voters

@@ -23,7 +23,9 @@ func (w *world) returned(n *node, k int, value, floor fs.Index, by string) {
 // wrote judges a write that has returned.
 func (w *world) wrote(o *write) {
 	w.stats.Writes++
-	w.stats.StallMax = max(w.stats.StallMax, w.t-o.began)
+	if !o.node.disturbed {
+		w.stats.StallMax = max(w.stats.StallMax, w.t-o.began)
+	}
 	at := w.first[o.command]
 	switch {
 	case at == 0:
@@ -129,10 +131,10 @@ func (w *world) checkEnd() {
 		if n.removed {
 			continue
 		}
-		if _, ok := n.member.Lease(n.now()); !ok {
+		if _, ok := n.member.Lease(n.now()); !ok && !n.witness {
 			w.fail("liveness: %s has no lease (refused: %d)", n.id, n.member.Refused())
 		}
-		if n.member.Stable() < fs.Index(len(w.chosen)) {
+		if !n.witness && n.member.Stable() < fs.Index(len(w.chosen)) {
 			w.fail("liveness: %s knows S %d of %d", n.id, n.member.Stable(), len(w.chosen))
 		}
 	}

@@ -45,7 +45,7 @@ func (w *world) clientStep() {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	k := w.rng.IntN(w.p.keys)
 	if w.chance(w.p.writes) {
-		if n.alive && !n.removed {
+		if n.alive && !n.removed && !n.witness {
 			n.beginWrite(k)
 		}
 		return

@@ -13,7 +13,8 @@ func (w *world) startFaults() {
 		mean time.Duration
 		do   func()
 	}{
-		{w.p.freeze, w.freezeOne}, {w.p.crash, w.crashOne}, {w.p.stop, w.stopOne},
+		{w.p.freeze, w.freezeOne}, {w.p.crash, w.crashOne}, {w.p.power, w.powerLoss},
+		{w.p.stop, w.stopOne},
 		{w.p.cut, w.cutSome}, {w.p.campaign, w.campaignOne}, {w.p.jump, w.jumpOne},
 		{w.p.reconf, w.changeConfig}, {w.p.swap, w.swapLeader},
 	}
@@ -62,15 +63,36 @@ func (w *world) crashOne() {
 	w.after(d, func() { n.restart() })
 }
 
-func (n *node) restart() {
-	if !n.alive && !n.removed {
-		n.start(n.clean)
+// powerLoss kills many daemons at one instant, sometimes all (R44). Their mounts
+// answer on, as if only the daemons had been killed: that is the harder case.
+func (w *world) powerLoss() {
+	all := w.chance(0.5)
+	back := w.span() / 4
+	for _, n := range w.nodes {
+		if n.alive && !n.removed && (all || w.chance(0.6)) {
+			w.stats.Crashes++
+			n.kill()
+			w.after(back+w.between(0, back), func() { n.restart() })
+		}
 	}
 }
 
-// stopOne ends a daemon in good order (R16).
-func (w *world) stopOne() {
-	n := w.anyone()
+// restart starts a daemon again, and sometimes stops it while it is young.
+func (n *node) restart() {
+	w := n.w
+	if n.alive || n.removed {
+		return
+	}
+	n.start(n.clean)
+	if !w.healed && w.p.stop > 0 && w.chance(0.2) {
+		n.do(w.between(0, w.p.lease/4), func() { w.stop(n) })
+	}
+}
+
+func (w *world) stopOne() { w.stop(w.anyone()) }
+
+// stop ends a daemon in good order (R16), and starts the next one soon.
+func (w *world) stop(n *node) {
 	if !n.alive || n.frozen || n.removed {
 		return
 	}
@@ -78,7 +100,7 @@ func (w *world) stopOne() {
 	n.member.Release(n.now())
 	n.afterMember()
 	session := n.self.Session
-	wait := w.between(0, w.p.faultMax/4) + 2*w.p.stepMax + time.Millisecond
+	wait := w.between(0, w.p.lease/8) + w.between(0, 2*w.p.stepMax) + time.Millisecond
 	w.after(wait, func() {
 		if n.alive && n.self.Session == session {
 			clean := n.member.CleanExit(n.now())
@@ -86,7 +108,7 @@ func (w *world) stopOne() {
 			n.clean = clean
 		}
 	})
-	w.after(wait+w.span()/4, func() { n.restart() })
+	w.after(wait+w.span()/8, func() { n.restart() })
 }
 
 // cutSome loses messages between two groups, or of one node, one way or both.
@@ -155,6 +177,9 @@ func (w *world) changeConfig() {
 		n := w.byID[s.ID]
 		if len(l.servers) > 3 && n != l.node && (!s.Voter || voters > 2) {
 			l.evicted = n
+			if w.chance(0.3) { // it is removed because it does not answer
+				n.freeze(w.span())
+			}
 			l.node.send(l.core.Evict(l.node.now(), n.id))
 			l.afterCore()
 		}

@@ -69,6 +69,9 @@ func (n *node) receive(m protocol.Message) {
 			n.w.stats.Grants++
 			n.w.checkNode(n)
 		}
+		if m.Kind == protocol.Revoke {
+			n.w.stats.Revoked++
+		}
 		n.afterMember()
 		return
 	}

@@ -24,6 +24,7 @@ type node struct {
 	stored disk
 
 	// the daemon
+	witness     bool
 	alive       bool
 	clean       bool // the last one ended by Release
 	removed     bool // from the configuration: never comes back
@@ -44,6 +45,8 @@ type node struct {
 	leaderTerm  uint64
 	finishing   []*write
 	seq         uint64
+	leased      bool          // has had a lease
+	disturbed   bool          // its writers are not counted for StallMax
 	leaseless   time.Duration // since when there was no lease
 }
 
@@ -98,11 +101,12 @@ func (n *node) start(clean bool) {
 	n.lead, n.leader, n.leaderTerm = nil, nil, 0
 	n.backlog, n.finishing = nil, nil
 	n.memberTimer = -1
-	n.heard, n.leaseless = w.t, w.t
+	n.heard, n.leased, n.leaseless = w.t, false, w.t
 	n.last, n.results = make([]fs.Index, w.p.keys), map[command]fs.Index{}
 	n.state = 0
 	n.member = protocol.NewMember(w.cfg, protocol.MemberOptions{
-		Self: n.self, Applied: n.stored.state, Clean: clean || w.t == 0, Seed: w.rng.Uint64(),
+		Self: n.self, Applied: n.stored.state, Clean: clean || w.t == 0,
+		Witness: n.witness, Seed: w.rng.Uint64(),
 	}, n.now())
 	for n.state < n.stored.state {
 		n.enter(n.state + 1)
@@ -203,10 +207,10 @@ func (n *node) noteLease() {
 		}
 		return
 	}
-	if n.leaseless >= 0 && !n.w.healed {
+	if n.leaseless >= 0 && n.leased {
 		n.w.stats.LeaseGap = max(n.w.stats.LeaseGap, n.w.t-n.leaseless)
 	}
-	n.leaseless = -1
+	n.leased, n.leaseless = true, -1
 }
 
 // tellServers passes on the newest configuration that was applied.
@@ -236,6 +240,10 @@ func (n *node) apply() {
 	}
 	n.applying = true
 	i := n.state + 1
+	if n.stored.commit-i > 8 && n.w.chance(0.3) {
+		n.restore(n.stored.commit)
+		return
+	}
 	e := n.w.chosen[i-1]
 	n.member.Closing(i, n.w.keysOf(e))
 	if n.w.cfg.Mutant() == mutant.AckEarly {
@@ -257,6 +265,25 @@ func (n *node) apply() {
 				return
 			}
 			n.send(n.member.Applied(n.now(), i))
+			n.afterMember()
+			n.apply()
+		})
+	})
+}
+
+// restore replaces the state by a snapshot at index.
+func (n *node) restore(index fs.Index) {
+	n.w.tracef("%s restores a snapshot at %d", n.id, index)
+	n.then(func() {
+		n.mount.dropAll()
+		n.member.Restoring(index)
+		for n.state < index {
+			n.enter(n.state + 1)
+		}
+		n.tellServers()
+		n.then(func() {
+			n.applying = false
+			n.send(n.member.Applied(n.now(), index))
 			n.afterMember()
 			n.apply()
 		})
@@ -328,7 +355,7 @@ func (n *node) freeze(d time.Duration) {
 	w := n.w
 	w.stats.Freezes++
 	w.tracef("%s freezes for %v", n.id, d)
-	n.frozen = true
+	n.frozen, n.disturbed = true, true
 	n.thawAt = max(n.thawAt, w.t+d)
 	session := n.self.Session
 	w.after(d, func() {

@@ -19,6 +19,8 @@ type params struct {
 	adopt               bool
 	rates               bool // R3 is on, and drift is small enough for it
 	codec               bool // every message is encoded and decoded
+	small               bool // limits are so small that they are met
+	witness             bool // the last voter shows nothing and has no lease
 
 	delay     time.Duration // usual delay of a message
 	loss, dup float64
@@ -31,18 +33,18 @@ type params struct {
 	writes   float64       // share of writes
 
 	// mean times between faults; 0: none of this kind
-	freeze, crash, stop, cut, campaign, jump, reconf, swap time.Duration
-	faultMax                                               time.Duration
-	stepDown                                               float64 // chance that a rejected leader takes notice
-	election                                               time.Duration
-	healAt                                                 time.Duration
-	quietAt                                                time.Duration // no new calls from here on
+	freeze, crash, power, stop, cut, campaign, jump, reconf, swap time.Duration
+	faultMax                                                      time.Duration
+	stepDown                                                      float64 // chance that a rejected leader takes notice
+	election                                                      time.Duration
+	healAt                                                        time.Duration
+	quietAt                                                       time.Duration // no new calls from here on
 }
 
 func (p params) String() string {
-	return fmt.Sprintf("%d nodes, %d voters, lease %v, drift %.3f, kernel %v, adopt %v, delay %v loss %.2f dup %.2f slow %.2f<%v, step %.2f<%v, think %v writes %.2f, freeze %v crash %v stop %v cut %v campaign %v jump %v config %v swap %v up to %v, heal at %v",
-		p.nodes, p.voters, p.lease, p.drift, p.kernel, p.adopt, p.delay, p.loss, p.dup, p.slowLink, p.slowMax,
-		p.slowStep, p.stepMax, p.think, p.writes, p.freeze, p.crash, p.stop, p.cut, p.campaign, p.jump, p.reconf, p.swap, p.faultMax, p.healAt)
+	return fmt.Sprintf("%d nodes, %d voters, lease %v, drift %.3f, kernel %v, adopt %v, small %v, witness %v, delay %v loss %.2f dup %.2f slow %.2f<%v, step %.2f<%v, think %v writes %.2f, freeze %v crash %v power %v stop %v cut %v campaign %v jump %v config %v swap %v up to %v, heal at %v",
+		p.nodes, p.voters, p.lease, p.drift, p.kernel, p.adopt, p.small, p.witness, p.delay, p.loss, p.dup, p.slowLink, p.slowMax,
+		p.slowStep, p.stepMax, p.think, p.writes, p.freeze, p.crash, p.power, p.stop, p.cut, p.campaign, p.jump, p.reconf, p.swap, p.faultMax, p.healAt)
 }
 
 // choose draws a run's parameters.
@@ -58,6 +60,7 @@ func choose(r *rand.Rand, virtual time.Duration) params {
 		nodes: 3 + r.IntN(5), voters: 3, keys: 1 + r.IntN(3),
 		lease: pick(500, 800, 1500, 3000), margin: 0.1,
 		kernel: r.Float64() < 0.7, adopt: r.Float64() < 0.7, codec: r.Float64() < 0.1,
+		small: r.Float64() < 0.2, witness: r.Float64() < 0.2,
 		delay: pick(1, 1, 5, 20), writes: 0.15 + 0.4*r.Float64(),
 		stepDown: r.Float64(),
 	}
@@ -77,10 +80,13 @@ func choose(r *rand.Rand, virtual time.Duration) params {
 	p.election = draw(r, p.lease/8, p.lease)
 	p.faultMax = draw(r, p.lease/4, 2*p.lease)
 	span := p.faultMax + p.lease
-	for _, f := range []*time.Duration{&p.freeze, &p.crash, &p.stop, &p.cut, &p.campaign, &p.jump, &p.reconf, &p.swap} {
+	for _, f := range []*time.Duration{&p.freeze, &p.crash, &p.power, &p.stop, &p.cut, &p.campaign, &p.jump, &p.reconf, &p.swap} {
 		if r.Float64() < 0.5 {
 			*f = draw(r, span/2, 4*span)
 		}
+	}
+	if p.reconf > 0 && r.Float64() < 0.5 {
+		p.reconf = draw(r, p.lease/16, p.lease)
 	}
 	calm := 4*p.lease + 2*p.readmitMax() + 4*p.election + time.Second
 	p.healAt = max(virtual-calm-p.lease, virtual/4)
@@ -112,6 +118,9 @@ func (p params) config() protocol.Config {
 	}
 	if !p.kernel {
 		c.KernelMax = 0
+	}
+	if p.small {
+		c.PendingMax, c.JoiningMax, c.JoinLag = 2, 1, 4
 	}
 	return c
 }

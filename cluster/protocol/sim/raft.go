@@ -307,9 +307,14 @@ func (n *node) follow(l *lead) {
 // watchLeader lets a voter that hears of no leader campaign.
 func (n *node) watchLeader() {
 	w := n.w
-	wait := w.between(w.p.election, 2*w.p.election)
-	n.do(wait, func() {
-		if w.t-n.heard >= wait && (n.lead == nil || n.stored.term > n.lead.term) {
+	patience := w.between(w.p.election, 2*w.p.election)
+	n.do(patience-min(patience, w.t-n.heard), func() {
+		switch {
+		case w.t-n.heard < patience:
+		case n.lead != nil && n.stored.term <= n.lead.term:
+			n.heard = w.t
+		default:
+			n.heard = w.t
 			w.campaign(n)
 		}
 		n.watchLeader()

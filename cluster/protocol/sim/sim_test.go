@@ -1,72 +1,161 @@
 package sim
 
 import (
-	"fmt"
+	"flag"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/wpfs/wpfs/cluster/protocol/internal/mutant"
 )
 
-func TestScratch(t *testing.T) {
-	start := time.Now()
-	n := 2000
-	fmt.Sscan(os.Getenv("N"), &n)
-	var next atomic.Int64
-	var wg sync.WaitGroup
+var (
+	flagSeed   = flag.Uint64("seed", 0, "replay this seed in TestSeed")
+	flagMutant = flag.String("mutant", "none", "with this rule broken")
+)
+
+// seeds tells how many seeds to run: WPFS_SIM_SEEDS if set.
+func seeds(t *testing.T) uint64 {
+	t.Helper()
+	if s := os.Getenv("WPFS_SIM_SEEDS"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("WPFS_SIM_SEEDS: %v", err)
+		}
+		return n
+	}
+	switch {
+	case raceDetector:
+		return 40
+	case testing.Short():
+		return 200
+	}
+	return 2000
+}
+
+// report shows a violation with the end of its trace and how to see all of it.
+func report(t *testing.T, o Options, violation string) {
+	t.Helper()
+	o.Trace = true
+	trace := Run(o).Trace
+	const lines = 60
+	if len(trace) > lines {
+		trace = append([]string{trace[0], "…"}, trace[len(trace)-lines:]...)
+	}
+	t.Errorf("seed %d: %s\n%s\nreplay: go test ./cluster/protocol/sim -run 'TestSeed$' -seed %d -mutant %s -v",
+		o.Seed, violation, strings.Join(trace, "\n"), o.Seed, o.Mutant)
+}
+
+// many runs seeds from..from+n-1 on all cores and returns the sum of what
+// happened. It stops at the first violation.
+func many(t *testing.T, from, n uint64, o Options) Stats {
+	t.Helper()
+	var next atomic.Uint64
+	next.Store(from)
 	var mu sync.Mutex
-	var events int
+	var sum Stats
+	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for {
-				s := next.Add(1)
-				if s > int64(n) {
+				o := o
+				o.Seed = next.Add(1) - 1
+				if o.Seed >= from+n {
 					return
 				}
-				r := Run(Options{Seed: uint64(s)})
+				r := Run(o)
 				mu.Lock()
-				events += r.Stats.Events
+				sum.add(r.Stats)
 				if r.Violation != "" {
-					fmt.Printf("seed %d: %s\n", s, r.Violation)
+					next.Store(from + n)
+					report(t, o, r.Violation)
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	fmt.Println(events, time.Since(start))
+	return sum
 }
 
-func TestScratchMutants(t *testing.T) {
-	for m := mutant.None + 1; m < mutant.End; m++ {
-		found, first := 0, 0
-		start := time.Now()
-		var text string
-		n := 0
-		for n = 1; n <= 1000 && time.Since(start) < 20*time.Second && found < 5; n++ {
-			r := Run(Options{Seed: uint64(n), Mutant: m, Observe: true})
-			if r.Violation != "" {
-				if found == 0 {
-					first, text = n, r.Violation
-				}
-				found++
-			}
+func (s *Stats) add(o Stats) {
+	for _, p := range []struct {
+		sum *int
+		n   int
+	}{
+		{&s.Events, o.Events}, {&s.Messages, o.Messages}, {&s.Lost, o.Lost},
+		{&s.Reads, o.Reads}, {&s.KernelReads, o.KernelReads}, {&s.Writes, o.Writes},
+		{&s.Grants, o.Grants}, {&s.Leaders, o.Leaders}, {&s.Adopted, o.Adopted}, {&s.Revoked, o.Revoked},
+		{&s.Crashes, o.Crashes}, {&s.Freezes, o.Freezes}, {&s.Cuts, o.Cuts}, {&s.Config, o.Config},
+	} {
+		*p.sum += p.n
+	}
+	s.StallMax = max(s.StallMax, o.StallMax)
+	s.LeaseGap = max(s.LeaseGap, o.LeaseGap)
+}
+
+// TestProtocolHolds is the proof: 60 virtual seconds for each seed. -short runs
+// a tenth of the seeds, WPFS_SIM_SEEDS=N any number, WPFS_SIM_FROM=N begins there.
+func TestProtocolHolds(t *testing.T) {
+	from := uint64(1)
+	if s := os.Getenv("WPFS_SIM_FROM"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("WPFS_SIM_FROM: %v", err)
 		}
-		fmt.Printf("%-20s found %d in %d seeds, first %d: %s\n", m, found, n-1, first, text)
+		from = n
+	}
+	n := seeds(t)
+	sum := many(t, from, n, Options{})
+	t.Logf("%d seeds from %d: %+v", n, from, sum)
+	for _, c := range []struct {
+		name string
+		n    int
+	}{
+		{"reads", sum.Reads}, {"kernel reads", sum.KernelReads}, {"writes", sum.Writes},
+		{"grants", sum.Grants}, {"leaders", sum.Leaders}, {"adoptions", sum.Adopted}, {"revocations", sum.Revoked},
+		{"lost messages", sum.Lost}, {"crashes", sum.Crashes}, {"freezes", sum.Freezes}, {"cuts", sum.Cuts},
+		{"configurations", sum.Config},
+	} {
+		if n >= 40 && uint64(c.n) < n {
+			t.Errorf("only %d %s in %d runs: the simulator is idle", c.n, c.name, n)
+		}
 	}
 }
 
-func TestSeed(t *testing.T) {
-	var seed uint64
-	var mut mutant.Mutant
-	fmt.Sscan(os.Getenv("SEED"), &seed)
-	fmt.Sscan(os.Getenv("MUT"), &mut)
-	r := Run(Options{Seed: seed, Mutant: mut, Trace: true})
-	for _, l := range r.Trace {
-		fmt.Println(l)
+// TestRunsRepeat: one seed is one run, to the last event.
+func TestRunsRepeat(t *testing.T) {
+	for seed := uint64(1); seed <= 5; seed++ {
+		a, b := Run(Options{Seed: seed, Trace: true}), Run(Options{Seed: seed, Trace: true})
+		if a.Stats != b.Stats || strings.Join(a.Trace, "\n") != strings.Join(b.Trace, "\n") {
+			t.Errorf("seed %d: two runs differ: %+v and %+v", seed, a.Stats, b.Stats)
+		}
 	}
-	fmt.Println(r.Violation)
+}
+
+// TestSeed replays one seed with its whole trace: -seed N, and -mutant NAME.
+func TestSeed(t *testing.T) {
+	if *flagSeed == 0 {
+		t.Skip("no -seed given")
+	}
+	o := Options{Seed: *flagSeed, Trace: true}
+	for _, m := range mutants {
+		if m.m.String() == *flagMutant {
+			o.Mutant, o.adjust, o.Observe = m.m, m.focus, true
+		}
+	}
+	if o.Mutant == mutant.None && *flagMutant != "none" {
+		t.Fatalf("no mutant is called %q", *flagMutant)
+	}
+	r := Run(o)
+	for _, l := range r.Trace {
+		t.Log(l)
+	}
+	t.Logf("%+v", r.Stats)
+	if r.Violation != "" {
+		t.Error(r.Violation)
+	}
 }

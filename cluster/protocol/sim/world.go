@@ -48,10 +48,10 @@ type Stats struct {
 	Events, Messages, Lost         int
 	Reads, KernelReads, Writes     int
 	Grants, Leaders, Adopted       int
-	Strikes, Revoked               int
+	Revoked                        int
 	Crashes, Freezes, Cuts, Config int
-	StallMax                       time.Duration // longest write
-	LeaseGap                       time.Duration // longest time without a lease of a living node
+	StallMax                       time.Duration // longest write on a node that was neither frozen nor cut off
+	LeaseGap                       time.Duration // longest time without a lease, of a daemon that had one
 }
 
 // world is one run.
@@ -123,6 +123,7 @@ func (w *world) build() {
 	var servers []protocol.Server
 	for i := range w.p.nodes {
 		n := w.addNode()
+		n.witness = w.p.witness && i == w.p.voters-1
 		servers = append(servers, protocol.Server{ID: n.id, Voter: i < w.p.voters})
 	}
 	w.chosen = append(w.chosen, entry{servers: servers})

@@ -31,6 +31,8 @@ const (
 	RestartForgets            // R22: a restarted node forgets that its last entries may be unstable
 	ReleasedAnyRequest        // R16: a late Released strikes a newer lease
 	LeaseAfterRead            // 4.4: a lease that is valid after the read is enough
+	RemoveEarly               // R14: a node may be removed while it holds a lease
+	YoungCleanExit            // R13b: a young daemon leaves the mark of a clean exit
 	End                       // one past the last
 )
 
@@ -43,6 +45,7 @@ var names = [...]string{
 	YoungAdopts: "young-adopts", AgeForgotten: "age-forgotten", AnswerUnstable: "answer-unstable",
 	RestartForgets: "restart-forgets", ReleasedAnyRequest: "released-any-request",
 	LeaseAfterRead: "lease-after-read",
+	RemoveEarly:    "remove-early", YoungCleanExit: "young-clean-exit",
 }
 
 func (m Mutant) String() string {
