@@ -101,11 +101,11 @@ func startTestAgent(t *testing.T, f *fakeStack) *runningAgent {
 		}
 	})
 	within(t, "the agent serves", func() error {
-		_, ok := healthy(t.Context(), r.cfg.HTTP.Listen)
-		if !ok && !f.unfit {
-			return errors.New("not healthy")
+		var st Status
+		err := adminClient{r.cfg.Node.Socket}.call(t.Context(), http.MethodGet, "/v1/status", nil, &st)
+		if err == nil && !st.Healthy && !f.unfit {
+			err = errors.New(strings.Join(st.Reasons, ", "))
 		}
-		_, err := dialUnix(t.Context(), r.cfg.Node.Socket)
 		return err
 	})
 	return r

@@ -148,48 +148,44 @@ func (a *devAgent) reap(cmd *exec.Cmd, gone chan struct{}) {
 	close(gone)
 }
 
-// waitHealthy asks /healthz until it answers 200.
+// waitHealthy asks the agent until it is.
 func (a *devAgent) waitHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, agentReadyMax)
 	defer cancel()
 	a.mu.Lock()
-	gone := a.gone
+	gone, pid := a.gone, a.pid
 	a.mu.Unlock()
 	tick := time.NewTicker(agentPollPeriod)
 	defer tick.Stop()
 	for {
-		why, ok := healthy(ctx, a.plan.HTTP)
-		if ok {
+		why := a.unfit(ctx, pid)
+		if why == "" {
 			return nil
 		}
 		select {
 		case <-gone:
 			return a.failure()
 		case <-ctx.Done():
-			if why == "" {
-				why = "it does not answer on " + a.plan.HTTP
-			}
 			return problem(CodeUnhealthy, nil, fmt.Sprintf("%s was not healthy after %s: %s", a.plan.ID, agentReadyMax, why), "Its log is "+nodeLog(a.dir, a.plan))
 		case <-tick.C:
 		}
 	}
 }
 
-// healthy asks once; why is what the agent said against it.
-func healthy(ctx context.Context, addr string) (why string, ok bool) {
+// unfit asks once and tells what is against the agent, or "". It goes through
+// the socket and looks at the process, for on the port somebody else may answer.
+func (a *devAgent) unfit(ctx context.Context, pid int) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", nil)
-	if err != nil {
-		return err.Error(), false
+	var st Status
+	err := adminClient{nodeSocket(a.dir, a.plan)}.call(ctx, http.MethodGet, "/v1/status", nil, &st)
+	switch {
+	case err != nil:
+		return err.Error()
+	case st.PID != pid:
+		return fmt.Sprintf("process %d answers on its socket, not %d", st.PID, pid)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", false
-	}
-	defer res.Body.Close()
-	b, _ := io.ReadAll(io.LimitReader(res.Body, logTailMax))
-	return strings.TrimSpace(strings.ReplaceAll(string(b), "\n", "; ")), res.StatusCode == http.StatusOK
+	return strings.Join(st.Reasons, "; ")
 }
 
 // failure is an agent that ended by itself, with the last it said.
