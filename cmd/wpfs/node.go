@@ -223,9 +223,7 @@ func (n *node) close() error {
 		errs = append(errs, n.vfs.Close())
 	}
 	if n.cluster != nil {
-		ended, end := context.WithCancel(context.Background())
-		end() // Run closes everything when its context has ended
-		errs = append(errs, ignoreEnd(ended, n.cluster.Run(ended)))
+		errs = append(errs, n.cluster.Close())
 	}
 	if n.disk != nil {
 		errs = append(errs, n.disk.Close())
@@ -253,22 +251,21 @@ func (n *node) Status() Status {
 	return st
 }
 
-// Members implements stack. Only the leader knows who holds a lease.
+// Members implements stack. Only the leader knows who holds a lease; each node
+// knows of its own.
 func (n *node) Members() []Member {
 	leads := n.cluster.Status().Leader == wfs.NodeID(n.cfg.Node.ID)
 	out := []Member{}
 	for _, m := range n.cluster.Members() {
-		lease := "unknown"
+		local, lease := string(m.ID) == n.cfg.Node.ID, "unknown"
 		switch {
-		case leads && m.Lease:
+		case !leads && !local:
+		case m.Lease:
 			lease = "held"
-		case leads:
+		default:
 			lease = "none"
 		}
-		out = append(out, Member{
-			ID: string(m.ID), Addr: m.Addr, Role: role(m.Leader, m.Voter), Lease: lease, Alive: m.Alive,
-			Local: string(m.ID) == n.cfg.Node.ID,
-		})
+		out = append(out, Member{ID: string(m.ID), Addr: m.Addr, Role: role(m.Leader, m.Voter), Lease: lease, Alive: m.Alive, Local: local})
 	}
 	return out
 }
