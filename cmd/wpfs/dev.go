@@ -205,7 +205,7 @@ func (d *devCluster) writeJSON() error {
 func (a *devAgent) describe() devJSONNode {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return devJSONNode{ID: a.plan.ID, Mount: nodeMount(a.dir, a.plan), Socket: nodeSocket(a.dir, a.plan), PID: a.pid, HTTP: "http://" + a.plan.HTTP}
+	return devJSONNode{ID: a.plan.ID, Mount: nodeMount(a.dir, a.plan), Socket: nodeSocket(a.dir, a.plan), PID: a.pidLocked(), HTTP: "http://" + a.plan.HTTP}
 }
 
 // announce tells the person in front of the terminal what there is now.

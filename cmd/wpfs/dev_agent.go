@@ -42,7 +42,7 @@ type devAgent struct {
 
 	mu     sync.Mutex // guards what follows
 	state  string
-	pid    int
+	proc   *os.Process   // nil while stopped; its Signal never hits a reused pid
 	gone   chan struct{} // closed when the process is gone and the fields below say how
 	code   Code
 	how    string
@@ -101,7 +101,7 @@ func (a *devAgent) launch() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.state, a.pid, a.wanted, a.gone = agentRunning, cmd.Process.Pid, false, make(chan struct{})
+	a.state, a.proc, a.wanted, a.gone = agentRunning, cmd.Process, false, make(chan struct{})
 	go a.reap(cmd, a.gone) // ends with the process
 	return nil
 }
@@ -131,7 +131,7 @@ func isConfigEnv(e string) bool {
 func (a *devAgent) reap(cmd *exec.Cmd, gone chan struct{}) {
 	err := cmd.Wait()
 	a.mu.Lock()
-	a.state, a.pid, a.how = agentStopped, 0, "exit status 0"
+	a.state, a.proc, a.how = agentStopped, nil, "exit status 0"
 	a.code = CodeOK
 	if err != nil {
 		a.how = err.Error()
@@ -153,7 +153,7 @@ func (a *devAgent) waitHealthy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, agentReadyMax)
 	defer cancel()
 	a.mu.Lock()
-	gone, pid := a.gone, a.pid
+	gone, pid := a.gone, a.pidLocked()
 	a.mu.Unlock()
 	tick := time.NewTicker(agentPollPeriod)
 	defer tick.Stop()
@@ -217,6 +217,14 @@ func tail(path string, n int64) string {
 	return "\n" + string(b)
 }
 
+// pidLocked is 0 while the agent does not run; a.mu is held.
+func (a *devAgent) pidLocked() int {
+	if a.proc == nil {
+		return 0
+	}
+	return a.proc.Pid
+}
+
 func (a *devAgent) isUp() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -232,9 +240,9 @@ func (a *devAgent) end(sig syscall.Signal, limit time.Duration) {
 		return
 	}
 	a.wanted = true
-	pid, gone := a.pid, a.gone
-	syscall.Kill(pid, sig) // the reaper needs mu to say that pid is free, so it is still ours
-	syscall.Kill(pid, syscall.SIGCONT)
+	gone := a.gone
+	a.proc.Signal(sig)
+	a.proc.Signal(syscall.SIGCONT)
 	a.state = agentRunning
 	a.mu.Unlock()
 	t := time.NewTimer(limit)
@@ -253,7 +261,7 @@ func (a *devAgent) signal(sig syscall.Signal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state != agentStopped {
-		syscall.Kill(a.pid, sig)
+		a.proc.Signal(sig) // a process that has just ended is what was wanted, or is noticed by its reaper
 	}
 }
 
@@ -275,7 +283,7 @@ func (a *devAgent) freeze(on bool) error {
 	if on {
 		sig, state = syscall.SIGSTOP, agentPaused
 	}
-	if err := syscall.Kill(a.pid, sig); err != nil {
+	if err := a.proc.Signal(sig); err != nil {
 		return err
 	}
 	a.state = state
