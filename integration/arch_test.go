@@ -39,7 +39,7 @@ var layers = []layer{
 	{"cluster/wire", nil, "bytes on one port; it does not know what they say"},
 	{"cluster/member", nil, "who seems alive; decides nothing"},
 	{"cluster/protocol", []string{"fs", "cluster/protocol/"}, "the consistency core has no I/O, clock or goroutine: the simulator drives it alone"},
-	{"cluster/protocol/", []string{"fs", "cluster/protocol"}, "simulator and mutants of the core"},
+	{"cluster/protocol/", []string{"fs", "cluster/protocol", "cluster/protocol/"}, "simulator and mutants know the core and the nouns, nothing that does I/O"},
 	{"cluster/peer", []string{"fs", "cluster/wire"}, "calls between nodes: the same interface at both ends"},
 	{"cluster", []string{"fs", "fs/meta", "cluster/"}, "order and visibility; content reaches it through an interface of its own"},
 	{"cmd/wpfs", []string{""}, "joins all packages"},
