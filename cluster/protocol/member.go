@@ -167,6 +167,9 @@ func (m *Member) Receive(now Instant, raftTerm uint64, msg Message) []Message {
 	case Revoke:
 		return m.revoked(msg)
 	case Ping:
+		if m.now.Slow < m.drop.adult {
+			return nil // AdoptAck would come too late to be of use
+		}
 		return []Message{{Kind: Pong, From: m.self, To: msg.From.Node, Term: msg.Term}}
 	case Adopt:
 		return m.adopted(msg)

@@ -124,3 +124,21 @@ func (p params) config() protocol.Config {
 	}
 	return c
 }
+
+// focuses bend a seed's parameters towards faults that the swarm brings together
+// too rarely.
+var focuses = map[string]func(*params){
+	"none": nil,
+	// Daemons die, return and stop in quick succession; leaders take over by Adopt.
+	"clean": func(p *params) {
+		p.kernel, p.adopt, p.witness = true, true, false
+		p.crash, p.stop, p.swap = p.lease, p.lease, p.lease/2
+		p.loss, p.freeze, p.cut, p.campaign, p.power, p.slowLink = 0, 0, 0, 0, 0, 0
+	},
+	// Nodes are removed while leaders take over by Adopt.
+	"remove": func(p *params) {
+		p.nodes, p.adopt, p.witness = 7, true, false
+		p.reconf, p.swap = p.lease/4, p.lease/2
+		p.loss, p.freeze, p.cut, p.campaign, p.power, p.slowLink = 0, 0, 0, 0, 0, 0
+	},
+}

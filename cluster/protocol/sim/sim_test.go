@@ -2,7 +2,9 @@ package sim
 
 import (
 	"flag"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 var (
 	flagSeed   = flag.Uint64("seed", 0, "replay this seed in TestSeed")
 	flagMutant = flag.String("mutant", "none", "with this rule broken")
+	flagFocus  = flag.String("focus", "none", "with the faults turned to: "+strings.Join(slices.Sorted(maps.Keys(focuses)), ", "))
 )
 
 // seeds tells how many seeds to run: WPFS_SIM_SEEDS if set.
@@ -45,8 +48,8 @@ func report(t *testing.T, o Options, violation string) {
 	if len(trace) > lines {
 		trace = append([]string{trace[0], "…"}, trace[len(trace)-lines:]...)
 	}
-	t.Errorf("seed %d: %s\n%s\nreplay: go test ./cluster/protocol/sim -run 'TestSeed$' -seed %d -mutant %s -v",
-		o.Seed, violation, strings.Join(trace, "\n"), o.Seed, o.Mutant)
+	t.Errorf("seed %d: %s\n%s\nreplay: go test ./cluster/protocol/sim -v -run 'TestSeed$' -seed %d -mutant %s -focus %s",
+		o.Seed, violation, strings.Join(trace, "\n"), o.Seed, o.Mutant, o.focus)
 }
 
 // many runs seeds from..from+n-1 on all cores and returns the sum of what
@@ -136,20 +139,22 @@ func TestRunsRepeat(t *testing.T) {
 	}
 }
 
-// TestSeed replays one seed with its whole trace: -seed N, and -mutant NAME.
+// TestSeed replays one seed with its whole trace: -seed N, and what the report of
+// a violation says besides.
 func TestSeed(t *testing.T) {
 	if *flagSeed == 0 {
 		t.Skip("no -seed given")
 	}
-	o := Options{Seed: *flagSeed, Trace: true}
-	for _, m := range mutants {
-		if m.m.String() == *flagMutant {
-			o.Mutant, o.adjust, o.Observe = m.m, m.focus, true
+	o := Options{Seed: *flagSeed, Trace: true, focus: *flagFocus}
+	if _, ok := focuses[o.focus]; !ok {
+		t.Fatalf("no focus is called %q", o.focus)
+	}
+	for o.Mutant.String() != *flagMutant {
+		if o.Mutant++; o.Mutant >= mutant.End {
+			t.Fatalf("no mutant is called %q", *flagMutant)
 		}
 	}
-	if o.Mutant == mutant.None && *flagMutant != "none" {
-		t.Fatalf("no mutant is called %q", *flagMutant)
-	}
+	o.Observe = o.Mutant != mutant.None
 	r := Run(o)
 	for _, l := range r.Trace {
 		t.Log(l)

@@ -31,6 +31,7 @@ type Options struct {
 	// Observe judges by what applications see alone. Otherwise a broken
 	// invariant ends the run as well, which is often earlier.
 	Observe bool
+	focus   string        // a name in focuses; "" is none
 	adjust  func(*params) // for scenarios: called on the chosen parameters
 	script  func(*world)  // for scenarios: called at time 0
 }
@@ -92,6 +93,9 @@ func Run(o Options) Result {
 		byID: map[fs.NodeID]*node{}, first: map[command]fs.Index{},
 	}
 	w.p = choose(w.rng, o.Virtual)
+	if f := focuses[o.focus]; f != nil {
+		f(&w.p)
+	}
 	if o.adjust != nil {
 		o.adjust(&w.p)
 	}
