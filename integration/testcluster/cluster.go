@@ -115,6 +115,12 @@ func (c *Cluster) Up() error {
 	if c.conf.S3 != "" {
 		args = append(args, "--s3", c.conf.S3)
 	}
+	// A wpfs dev that was killed has left its dev.json. It is left there for the
+	// next one to deal with, and told apart by inode and time.
+	old, err := os.Stat(c.jsonFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	log, err := os.OpenFile(filepath.Join(c.top, "dev.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -131,15 +137,25 @@ func (c *Cluster) Up() error {
 		c.how = cmd.Wait()
 		close(c.ended)
 	}()
+	ready := false
 	err = poll(readyMax, func() error {
 		select {
 		case <-c.ended:
 			return nil
 		default:
-			return c.readJSON()
 		}
+		st, err := os.Stat(c.jsonFile())
+		if err != nil {
+			return err
+		}
+		if old != nil && os.SameFile(old, st) && old.ModTime().Equal(st.ModTime()) {
+			return errors.New("dev.json is still the one of the run before")
+		}
+		err = c.readJSON()
+		ready = err == nil
+		return err
 	})
-	if err == nil && len(c.Nodes) == 0 {
+	if err == nil && !ready {
 		err = fmt.Errorf("wpfs dev ended: %v", c.how)
 	}
 	if err != nil {
@@ -148,10 +164,12 @@ func (c *Cluster) Up() error {
 	return nil
 }
 
+func (c *Cluster) jsonFile() string { return filepath.Join(c.Dir, "dev.json") }
+
 // readJSON takes over the nodes of dev.json. Nodes keep their identity, so that
 // a *Node stays good over restarts.
 func (c *Cluster) readJSON() error {
-	b, err := os.ReadFile(filepath.Join(c.Dir, "dev.json"))
+	b, err := os.ReadFile(c.jsonFile())
 	if err != nil {
 		return err
 	}

@@ -94,6 +94,19 @@ func (s *Session) network(n int) string {
 	return fmt.Sprintf("127.%d.%d", 20+os.Getpid()%200, 1+n%250)
 }
 
+// Place is a directory and a block of loopback addresses that nothing else in
+// the session uses.
+type Place struct {
+	Dir string
+	Net string // the first three numbers: 127.x.y
+}
+
+// NewPlace makes one.
+func (s *Session) NewPlace() (Place, error) {
+	n, _, dir, err := s.next()
+	return Place{Dir: dir, Net: s.network(n)}, err
+}
+
 // poll runs f until it returns nil or limit has passed, and then returns the
 // last error.
 func poll(limit time.Duration, f func() error) error {

@@ -33,79 +33,102 @@ type Entry struct {
 }
 
 // Scan reads the tree at root, content included, in the order of the paths. It
-// follows no links.
+// follows no links. Each name is looked up in its open directory, so that a deep
+// tree costs no more than a flat one where every lookup is a message.
 func Scan(root string) ([]Entry, error) {
+	dir, name := filepath.Split(filepath.Clean(root))
+	if dir == "" {
+		dir = "."
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("scan: open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
 	var es []Entry
-	err := scan(root, ".", &es)
+	if name == "" {
+		name = "."
+	}
+	err = scan(fd, name, ".", &es)
 	return es, err
 }
 
-func scan(root, rel string, es *[]Entry) error {
-	path := filepath.Join(root, rel)
-	e, err := entryOf(path, rel)
+func scan(dir int, name, rel string, es *[]Entry) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("scan: lstat %s: %w", rel, err)
+	}
+	e := Entry{Path: rel, Ino: st.Ino, Mode: st.Mode, Uid: st.Uid, Gid: st.Gid, Nlink: uint64(st.Nlink),
+		Rdev: st.Rdev, Size: st.Size, Mtime: st.Mtim.Nano()}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		b := make([]byte, 4096)
+		n, err := unix.Readlinkat(dir, name, b)
+		if err != nil {
+			return fmt.Errorf("scan: readlink %s: %w", rel, err)
+		}
+		e.Target = string(b[:n])
+	case unix.S_IFREG, unix.S_IFDIR:
+		return scanOpen(dir, name, e, es)
+	}
+	*es = append(*es, e)
+	return nil
+}
+
+// scanOpen is scan for what has to be opened: a file or a directory.
+func scanOpen(dir int, name string, e Entry, es *[]Entry) error {
+	fd, err := openat(dir, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("scan: open %s: %w", e.Path, err)
+	}
+	f := os.NewFile(uintptr(fd), e.Path)
+	defer f.Close()
+	if e.Xattrs, err = xattrs(fd); err != nil {
+		return fmt.Errorf("scan: xattrs of %s: %w", e.Path, err)
+	}
+	if e.Mode&unix.S_IFMT == unix.S_IFREG {
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return fmt.Errorf("scan: %w", err)
+		}
+		e.Sum = hex.EncodeToString(h.Sum(nil))
 	}
 	*es = append(*es, e)
 	if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	names, err := os.ReadDir(path) // sorted by name
+	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
+	slices.Sort(names)
 	for _, n := range names {
-		if err := scan(root, filepath.Join(rel, n.Name()), es); err != nil {
+		if err := scan(fd, n, filepath.Join(e.Path, n), es); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func entryOf(path, rel string) (Entry, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return Entry{}, fmt.Errorf("scan: lstat %s: %w", path, err)
+func openat(dir int, name string) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
 	}
-	e := Entry{Path: rel, Ino: st.Ino, Mode: st.Mode, Uid: st.Uid, Gid: st.Gid, Nlink: uint64(st.Nlink),
-		Rdev: st.Rdev, Size: st.Size, Mtime: st.Mtim.Nano()}
-	var err error
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFLNK:
-		e.Target, err = os.Readlink(path)
-	case unix.S_IFREG:
-		e.Sum, err = sum(path)
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("scan: %w", err)
-	}
-	e.Xattrs, err = xattrs(path)
-	return e, err
-}
-
-func sum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // xattrs reads the user.* attributes; others belong to the system the tree
 // happens to be on.
-func xattrs(path string) (map[string]string, error) {
+func xattrs(fd int) (map[string]string, error) {
 	b := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, b)
+	n, err := unix.Flistxattr(fd, b)
 	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("scan: llistxattr %s: %w", path, err)
+		return nil, err
 	}
 	var m map[string]string
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(b[:n]), "\x00"), "\x00") {
@@ -113,9 +136,9 @@ func xattrs(path string) (map[string]string, error) {
 			continue
 		}
 		v := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, name, v)
+		n, err := unix.Fgetxattr(fd, name, v)
 		if err != nil {
-			return nil, fmt.Errorf("scan: lgetxattr %s %s: %w", path, name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if m == nil {
 			m = map[string]string{}

@@ -102,7 +102,9 @@ func open(dir, addr string) (*raft.Raft, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	quiet := hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Error})
+	// Raft's own log has nothing for a measurement: failures come back as errors,
+	// and the others' end is no failure.
+	quiet := hclog.NewNullLogger()
 	trans, err := raft.NewTCPTransportWithLogger(addr, tcp, 4, 10*time.Second, quiet)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", addr, err)

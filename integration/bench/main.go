@@ -1,0 +1,186 @@
+// Command bench measures a cluster of three nodes on this machine beside a
+// directory of the local file system, in turns, and beside a bare Raft commit.
+// Every figure is a median over rounds; ratios are taken within a round, so
+// that a busy minute falls on both sides.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/wpfs/wpfs/integration/bench/rawraft"
+	"github.com/wpfs/wpfs/integration/testcluster"
+	"github.com/wpfs/wpfs/integration/tree"
+)
+
+type options struct {
+	dir        string
+	rounds     int
+	treeRounds int
+	ops        int
+	json       string
+	only       string
+}
+
+func main() {
+	rawraft.Main()
+	testcluster.GuardMain()
+	var o options
+	flag.StringVar(&o.dir, "dir", "", "directory for everything, on the disk to measure (default: the system's for temporary files)")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each measure")
+	flag.IntVar(&o.treeRounds, "tree-rounds", 3, "rounds of the measures that copy a whole tree")
+	flag.IntVar(&o.ops, "ops", 100, "operations of each kind in one round")
+	flag.StringVar(&o.json, "json", "", "file for the figures as JSON")
+	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big (default: all)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run.
+type bench struct {
+	o       options
+	book    *book
+	session *testcluster.Session
+	cluster *testcluster.Cluster
+	raft    *rawraft.Cluster
+	local   target   // on the local file system
+	nodes   []target // the leader's mount, then a follower's
+	machine machine
+}
+
+// target is a directory to measure.
+type target struct {
+	name  string
+	dir   string
+	other string // the same directory seen from another node
+}
+
+func run(ctx context.Context, o options) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("mounting needs root")
+	}
+	b := &bench{o: o, book: newBook()}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.open(); err != nil {
+		return err
+	}
+	parts := []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}}
+	for _, p := range parts {
+		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
+			continue
+		}
+		if err := p.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.machine.finish(b.cluster)
+	if err := report(os.Stdout, b.machine, b.book); err != nil {
+		return err
+	}
+	if o.json == "" {
+		return nil
+	}
+	return writeJSON(o.json, b.machine, b.book)
+}
+
+// open starts what is measured.
+func (b *bench) open() error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOMOD: %w", err)
+	}
+	module := filepath.Dir(strings.TrimSpace(string(out)))
+	if b.session, err = testcluster.Open(testcluster.Options{Parent: b.o.dir, Module: module}); err != nil {
+		return err
+	}
+	if b.machine, err = describe(b.session.Dir); err != nil {
+		return err
+	}
+	if b.cluster, err = b.session.Start(testcluster.Config{}); err != nil {
+		return err
+	}
+	p, err := b.session.NewPlace()
+	if err != nil {
+		return err
+	}
+	if b.raft, err = rawraft.Start(p.Dir, []string{p.Net + ".1:7580", p.Net + ".2:7580", p.Net + ".3:7580"}); err != nil {
+		return err
+	}
+	b.local = target{name: "local", dir: filepath.Join(b.session.Dir, "local")}
+	b.local.other = b.local.dir
+	if err := os.Mkdir(b.local.dir, 0o755); err != nil {
+		return err
+	}
+	return b.chooseNodes()
+}
+
+// chooseNodes finds the leader: an operation there saves the way to it.
+func (b *bench) chooseNodes() error {
+	leader, err := b.cluster.Leader()
+	if err != nil {
+		return err
+	}
+	var follower *testcluster.Node
+	for _, n := range b.cluster.Nodes {
+		if n != leader {
+			follower = n
+		}
+	}
+	b.nodes = []target{
+		{name: "leader", dir: filepath.Join(leader.Mount, "bench"), other: filepath.Join(follower.Mount, "bench")},
+		{name: "follower", dir: filepath.Join(follower.Mount, "bench"), other: filepath.Join(leader.Mount, "bench")},
+	}
+	return os.Mkdir(b.nodes[0].dir, 0o755)
+}
+
+// targets are all directories to measure, the local one first.
+func (b *bench) targets() []target { return append([]target{b.local}, b.nodes...) }
+
+// source provides the tree and says what it is.
+func (b *bench) source(ctx context.Context) (string, []tree.Entry, error) {
+	p, err := b.session.NewPlace()
+	if err != nil {
+		return "", nil, err
+	}
+	root, note, err := tree.Source(ctx, p.Dir)
+	if err != nil {
+		return "", nil, err
+	}
+	es, err := tree.Scan(root)
+	if err != nil {
+		return "", nil, err
+	}
+	files, dirs, _, bytes := tree.Count(es)
+	b.machine.Tree = fmt.Sprintf("%s: %d files, %d directories, %d MiB", note, files, dirs, bytes>>20)
+	return root, es, nil
+}
+
+func (b *bench) close() error {
+	var errs []error
+	if b.raft != nil {
+		errs = append(errs, b.raft.Close())
+	}
+	if b.cluster != nil {
+		errs = append(errs, b.cluster.Close())
+	}
+	if b.session != nil {
+		errs = append(errs, b.session.Close())
+	}
+	return errors.Join(errs...)
+}

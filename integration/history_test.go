@@ -1,0 +1,459 @@
+//go:build porcupine
+
+package integration
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"golang.org/x/sys/unix"
+
+	"github.com/wpfs/wpfs/integration/probe"
+	"github.com/wpfs/wpfs/integration/testcluster"
+)
+
+const (
+	historyFor     = 60 // seconds
+	historyLanes   = 2  // on each node
+	historyObjects = 6  // that are in use at a time
+	historyEpoch   = 3 * time.Second
+	historyMax     = 1500 // operations on one object: the checker's cost grows exponentially
+	checkMax       = 60 * time.Second
+	faultEvery     = 9 * time.Second
+	faultFor       = 3 * time.Second
+)
+
+// history is what the lanes did, by object.
+type history struct {
+	mu      sync.Mutex
+	ops     map[string][]porcupine.Operation
+	dropped int
+}
+
+// never is the return time of an operation without a clear outcome: it may have
+// happened at any time after its call, or not at all, which is the same as
+// after everything else.
+const never = math.MaxInt64
+
+func (h *history) add(object string, o porcupine.Operation) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.ops[object]) >= historyMax {
+		return false
+	}
+	h.ops[object] = append(h.ops[object], o)
+	return true
+}
+
+func (h *history) drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped++
+}
+
+// TestHistoriesAreLinearizable records real system calls from all nodes while
+// agents are killed and frozen, and has porcupine decide whether each object
+// behaved as one copy would.
+func TestHistoriesAreLinearizable(t *testing.T) {
+	c, ps := start(t, testcluster.Config{})
+	h := &history{ops: map[string][]porcupine.Operation{}}
+	root := "history"
+	must(t, ps[0], probe.Mkdir(filepath.Join(c.Nodes[0].Mount, root)))
+	d := time.Duration(scaled(t, historyFor)) * time.Second
+	end := time.Now().Add(d)
+	for i := range objectCount(d) {
+		for _, k := range kinds {
+			must(t, ps[0], k.prepare(filepath.Join(c.Nodes[0].Mount, root), i)...)
+		}
+	}
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i, p := range ps {
+		locks := &nodeLocks{m: map[string]*sync.RWMutex{}}
+		for j := range historyLanes {
+			l := &historian{locks: locks, p: p, lane: int(lanes.Add(1)) * 2, id: i*historyLanes + j, base: filepath.Join(c.Nodes[i].Mount, root),
+				h: h, rng: rand.New(rand.NewPCG(uint64(i), uint64(j))), began: began}
+			wg.Go(func() { l.run(end) })
+		}
+	}
+	faults := nemesis(t, c, end)
+	wg.Wait()
+	for _, n := range c.Nodes {
+		if err := n.WaitHealthy(progressMax); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.check(t, faults)
+	sameTrees(t, c, ps, root)
+}
+
+// objectCount is how many objects of each kind are used in the time d.
+func objectCount(d time.Duration) int {
+	return int(d/historyEpoch+1) * historyObjects
+}
+
+// nemesis kills and freezes nodes in turn until end, the leader and others, and
+// returns what it did. It leaves all nodes running.
+func nemesis(t *testing.T, c *testcluster.Cluster, end time.Time) []string {
+	t.Helper()
+	var did []string
+	for i := 0; time.Until(end) > faultEvery; i++ {
+		time.Sleep(faultEvery - faultFor)
+		leader, err := c.Leader()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := leader
+		if i%4 >= 2 {
+			n = c.Nodes[(slices.Index(c.Nodes, leader)+1+i%2)%len(c.Nodes)]
+		}
+		what, back := "kill -9", n.Start
+		do := n.Kill
+		if i%2 == 1 {
+			what, do, back = "SIGSTOP", n.Pause, n.Resume
+		}
+		did = append(did, fmt.Sprintf("%s of %s (leader: %v)", what, n.ID, n == leader))
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(faultFor)
+		if err := back(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return did
+}
+
+// kind is a kind of object: how to make one, what can be done with it, and its
+// model.
+type kind struct {
+	name    string
+	prepare func(base string, i int) []probe.Op
+	choose  func(rng *rand.Rand, path, value string) (probe.Op, input)
+	step    func(state string, in input, out output) (bool, string)
+	init    string
+}
+
+// input and output are what the models get to see.
+type input struct {
+	what  string
+	value string
+}
+
+type output struct {
+	unknown bool
+	errno   unix.Errno
+	value   string
+}
+
+// nodeLocks keep the lanes of one node apart while one of them writes in place:
+// until its close, what it writes is seen on its own node and nowhere else, as
+// the promise for content says. Lanes of different nodes meet without locks.
+type nodeLocks struct {
+	mu sync.Mutex
+	m  map[string]*sync.RWMutex
+}
+
+func (n *nodeLocks) lock(object string, in input) (unlock func()) {
+	n.mu.Lock()
+	l := n.m[object]
+	if l == nil {
+		l = new(sync.RWMutex)
+		n.m[object] = l
+	}
+	n.mu.Unlock()
+	if in.what == "write" {
+		l.Lock()
+		return l.Unlock
+	}
+	l.RLock()
+	return l.RUnlock
+}
+
+// historian is one lane that makes history.
+type historian struct {
+	locks *nodeLocks // of its node
+	p     *probe.Client
+	lane  int
+	id    int
+	base  string
+	h     *history
+	rng   *rand.Rand
+	began time.Time
+	n     int
+}
+
+func (l *historian) run(end time.Time) {
+	for time.Now().Before(end) {
+		k := kinds[l.rng.IntN(len(kinds))]
+		i := int(time.Since(l.began)/historyEpoch)*historyObjects + l.rng.IntN(historyObjects)
+		object := fmt.Sprintf("%s%d", k.name, i)
+		l.n++
+		op, in := k.choose(l.rng, filepath.Join(l.base, object), fmt.Sprintf("%04d-%012d", l.id, l.n))
+		if !l.one(object, op, in) {
+			l.awaitMount(end)
+		}
+	}
+}
+
+// one does an operation and books it. It reports false if the mount does not
+// answer.
+func (l *historian) one(object string, op probe.Op, in input) bool {
+	ops := []probe.Op{op}
+	if in.what == "replace" { // the content is made beside, and only the rename counts
+		tmp := probe.WriteFile(op.Path, []byte(in.value))
+		ops = []probe.Op{tmp, op}
+	}
+	unlock := l.locks.lock(object, in)
+	rs := l.p.Go(l.lane, ops...).Wait()
+	unlock()
+	if len(rs) == 2 && rs[0].Err() != nil {
+		return false // nothing has happened to the object
+	}
+	r := rs[len(rs)-1]
+	out := output{errno: r.Errno, value: string(r.Data) + r.Str}
+	returned := r.End
+	reads := in.what == "read"
+	if err := r.Err(); r.Lost != "" || err != nil && unclear(err) {
+		if reads {
+			return false
+		}
+		out, returned = output{unknown: true}, never
+	}
+	// A node without a lease waits a second for one and then answers reads from
+	// its last state, as its policy says; that is no claim to be current.
+	if reads && r.Took() >= staleByPolicy {
+		l.h.drop()
+		return true
+	}
+	l.h.add(object, porcupine.Operation{ClientId: l.id, Input: in, Call: r.Start, Output: out, Return: returned})
+	return !out.unknown
+}
+
+func (l *historian) awaitMount(end time.Time) {
+	for time.Now().Before(end) {
+		if l.p.Go(l.lane, probe.Lstat(l.base)).Wait()[0].Err() == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// check runs the checker on each object.
+func (h *history) check(t *testing.T, faults []string) {
+	t.Helper()
+	total, unknown, undecided := 0, 0, 0
+	for object, ops := range h.ops {
+		k := kinds[slices.IndexFunc(kinds, func(k kind) bool { return strings.HasPrefix(object, k.name) })]
+		total += len(ops)
+		for _, o := range ops {
+			if o.Output.(output).unknown {
+				unknown++
+			}
+		}
+		m := k.model()
+		res, info := porcupine.CheckOperationsVerbose(m, ops, checkMax)
+		switch res {
+		case porcupine.Unknown:
+			undecided++
+		case porcupine.Illegal:
+			t.Errorf("%s: its %d operations are not linearizable", object, len(ops))
+			if dir := os.Getenv(testcluster.EnvKeep); dir != "" {
+				file := filepath.Join(dir, object+".html")
+				if err := porcupine.VisualizePath(m, info, file); err != nil {
+					t.Error(err)
+				}
+				t.Logf("%s: a picture is in %s", object, file)
+			}
+		}
+	}
+	t.Logf("%d operations on %d objects, %d of unclear outcome, %d reads left out as stale by policy, %d histories undecided; faults: %q",
+		total, len(h.ops), unknown, h.dropped, undecided, faults)
+	if undecided*200 >= len(h.ops) {
+		t.Errorf("the checker could not decide %d of %d histories, want less than 0.5 %%", undecided, len(h.ops))
+	}
+}
+
+func (k kind) model() porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return k.init },
+		Step: func(state, in, out any) (bool, any) {
+			return k.step(state.(string), in.(input), out.(output))
+		},
+		DescribeOperation: func(in, out any) string {
+			i, o := in.(input), out.(output)
+			if o.unknown {
+				return fmt.Sprintf("%s(%s) ?", i.what, i.value)
+			}
+			return fmt.Sprintf("%s(%s) = %s %q", i.what, i.value, probe.ErrnoName(o.errno), o.value)
+		},
+	}
+}
+
+// kinds of objects. Their names must not begin with one another.
+var kinds = []kind{register, exclusive, pair}
+
+const firstValue = "0000-000000000000" // as long as every other value: a read must not run into a longer one
+
+// register is a file that is replaced by rename, rewritten in place, and read.
+var register = kind{
+	name: "register",
+	init: firstValue,
+	prepare: func(base string, i int) []probe.Op {
+		return []probe.Op{probe.WriteFile(filepath.Join(base, fmt.Sprint("register", i)), []byte(firstValue))}
+	},
+	choose: func(rng *rand.Rand, path, value string) (probe.Op, input) {
+		switch rng.IntN(4) {
+		case 0:
+			return probe.WriteFile(path, []byte(value)), input{"write", value}
+		case 1:
+			return probe.Rename(path+"."+value[:4], path, 0), input{"replace", value}
+		}
+		return probe.ReadFile(path), input{what: "read"}
+	},
+	step: func(state string, in input, out output) (bool, string) {
+		if out.unknown {
+			return true, in.value
+		}
+		if in.what == "read" {
+			return out.errno == 0 && out.value == state, state
+		}
+		return out.errno == 0, in.value
+	},
+}
+
+// exclusive is a name that is made, removed and looked at. A symbolic link
+// carries a value and is made by one call.
+var exclusive = kind{
+	name:    "exclusive",
+	prepare: func(string, int) []probe.Op { return nil },
+	choose: func(rng *rand.Rand, path, value string) (probe.Op, input) {
+		switch rng.IntN(4) {
+		case 0:
+			return probe.Symlink(value, path), input{"make", value}
+		case 1:
+			return probe.Unlink(path), input{what: "remove"}
+		}
+		return probe.Readlink(path), input{what: "read"}
+	},
+	step: func(state string, in input, out output) (bool, string) {
+		return stepName(state, in, out)
+	},
+}
+
+func stepName(state string, in input, out output) (bool, string) {
+	next, errno := state, unix.Errno(0)
+	switch in.what {
+	case "make":
+		next = in.value
+		if state != "" {
+			next, errno = state, unix.EEXIST
+		}
+	case "remove":
+		next = ""
+		if state == "" {
+			errno = unix.ENOENT
+		}
+	case "read":
+		if state == "" {
+			return out.errno == unix.ENOENT, state
+		}
+		return out.errno == 0 && out.value == state, state
+	}
+	return out.unknown || out.errno == errno, next
+}
+
+// pair is two names between which things are renamed. The state is both values
+// with a bar between them.
+var pair = kind{
+	name: "pair",
+	init: "|",
+	prepare: func(base string, i int) []probe.Op {
+		return []probe.Op{probe.Mkdir(filepath.Join(base, fmt.Sprint("pair", i)))}
+	},
+	choose: func(rng *rand.Rand, path, value string) (probe.Op, input) {
+		names := []string{"a", "b"}
+		x := rng.IntN(2)
+		one, other := filepath.Join(path, names[x]), filepath.Join(path, names[1-x])
+		side := names[x]
+		switch rng.IntN(10) {
+		case 0, 1:
+			return probe.Symlink(value, one), input{"make " + side, value}
+		case 2:
+			return probe.Unlink(one), input{what: "remove " + side}
+		case 3:
+			return probe.Rename(one, other, 0), input{what: "move " + side}
+		case 4:
+			return probe.Rename(one, other, unix.RENAME_NOREPLACE), input{what: "shift " + side}
+		case 5:
+			return probe.Rename(one, other, unix.RENAME_EXCHANGE), input{what: "swap " + side}
+		}
+		op, in := probe.Readlink(one), input{what: "read", value: side}
+		return op, in
+	},
+	step: stepPair,
+}
+
+func stepPair(state string, in input, out output) (bool, string) {
+	bar := slices.Index([]byte(state), '|')
+	v := map[string]string{"a": state[:bar], "b": state[bar+1:]}
+	what, side := in.what, in.value
+	if in.what != "read" {
+		what, side = in.what[:len(in.what)-2], in.what[len(in.what)-1:]
+	}
+	other := map[string]string{"a": "b", "b": "a"}[side]
+	errno := unix.Errno(0)
+	switch what {
+	case "make", "remove", "read":
+		ok, next := stepName(v[side], input{what, in.value}, out)
+		v[side] = next
+		return ok, v["a"] + "|" + v["b"]
+	case "move":
+		switch {
+		case v[side] != "":
+			v[side], v[other] = "", v[side]
+		case !twoLookups(out, v[other]):
+			errno = unix.ENOENT
+		}
+	case "shift":
+		// The kernel looks up the old name, then the new one, and says EEXIST by
+		// itself. The old name may be gone by then, so EEXIST claims nothing of it.
+		if !out.unknown && out.errno == unix.EEXIST {
+			return v[other] != "", state
+		}
+		switch {
+		case v[side] == "":
+			errno = unix.ENOENT
+		case v[other] != "":
+			errno = unix.EEXIST
+		default:
+			v[side], v[other] = "", v[side]
+		}
+	case "swap":
+		switch {
+		case v["a"] != "" && v["b"] != "":
+			v["a"], v["b"] = v["b"], v["a"]
+		case !twoLookups(out, v["a"]+v["b"]):
+			errno = unix.ENOENT
+		}
+	}
+	return out.unknown || out.errno == errno, v["a"] + "|" + v["b"]
+}
+
+// twoLookups tells that a rename did nothing and still succeeded. The kernel
+// looks up the old name, then the new one. If another node moves the file from
+// one to the other in between, both lead to the same inode, and rename(2) says
+// that then there is nothing to do; no file system is asked. What it found last
+// is what there still is: one of the names.
+func twoLookups(out output, there string) bool {
+	return !out.unknown && out.errno == 0 && there != ""
+}

@@ -1,0 +1,256 @@
+package integration
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wpfs/wpfs/integration/probe"
+	"github.com/wpfs/wpfs/integration/testcluster"
+)
+
+// trials of each change in the visibility test and of each in the chain test.
+const (
+	visibilityTrials = 500
+	chainTrials      = 40
+)
+
+// site is the nodes of a test, seen by one subtest through lanes of its own.
+type site struct {
+	mounts []string
+	probes []*probe.Client
+	lane   int
+}
+
+var lanes atomic.Int32
+
+func newSite(c *testcluster.Cluster, ps []*probe.Client) site {
+	s := site{probes: ps, lane: 2 * int(lanes.Add(1))}
+	for _, n := range c.Nodes {
+		s.mounts = append(s.mounts, n.Mount)
+	}
+	return s
+}
+
+// place is the directory rel on node i. The handle is the lane's: a lane has
+// one trial at a time.
+func (s site) place(i int, rel string) place {
+	return place{dir: filepath.Join(s.mounts[i], rel), h: s.lane}
+}
+
+// do runs ops on node i and fails the test if one fails.
+func (s site) do(t *testing.T, i int, ops []probe.Op) []probe.Result {
+	t.Helper()
+	rs := s.probes[i].Go(s.lane, ops...).Wait()
+	for _, r := range rs {
+		if err := r.Err(); err != nil {
+			t.Fatalf("%s: %v", s.probes[i].Name, err)
+		}
+	}
+	return rs
+}
+
+// everybody starts f's operations on all nodes at once and returns the answers
+// of each.
+func (s site) everybody(lane int, f func(i int) []probe.Op) [][]probe.Result {
+	ps := make([]*probe.Pending, len(s.probes))
+	for i, p := range s.probes {
+		ps[i] = p.Go(lane, f(i)...)
+	}
+	rs := make([][]probe.Result, len(ps))
+	for i, p := range ps {
+		rs[i] = p.Wait()
+	}
+	return rs
+}
+
+// TestNextCallSeesTheChange does each mutating call on one node after all have
+// looked (so that names, attributes, contents and absences are known wherever
+// anything may be cached), and looks again from all nodes as soon as the call
+// has returned. The writer, and which look comes first, rotate.
+func TestNextCallSeesTheChange(t *testing.T) {
+	c, ps := start(t, testcluster.Config{})
+	n := scaled(t, visibilityTrials)
+	var stale, looked atomic.Int64
+	t.Run("all", func(t *testing.T) {
+		for _, ch := range changes() {
+			t.Run(ch.name, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(c, ps)
+				base := fmt.Sprintf("see-%d", s.lane)
+				s.do(t, 0, []probe.Op{probe.Mkdir(filepath.Join(s.mounts[0], base))})
+				for trial := range n {
+					bad, all := visibilityTrial(t, s, ch, base, trial)
+					stale.Add(int64(bad))
+					looked.Add(int64(all))
+					if t.Failed() {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Logf("%d changes × %d trials: %d looks, %d stale", len(changes()), n, looked.Load(), stale.Load())
+}
+
+// visibilityTrial is one change and all looks at it. It returns how many looks
+// were stale, and how many there were.
+func visibilityTrial(t *testing.T, s site, ch change, base string, trial int) (stale, all int) {
+	t.Helper()
+	writer := trial % len(s.probes)
+	dir := filepath.Join(base, fmt.Sprint(trial))
+	setup := []probe.Op{probe.Mkdir(filepath.Join(s.mounts[writer], dir))}
+	if ch.setup != nil {
+		setup = append(setup, ch.setup(s.place(writer, dir))...)
+	}
+	s.do(t, writer, setup)
+	looks := slices.Concat(ch.looks[trial%len(ch.looks):], ch.looks[:trial%len(ch.looks)])
+	ask := func(i int) []probe.Op {
+		var ops []probe.Op
+		for _, l := range looks {
+			ops = append(ops, l.op(s.place(i, dir)))
+		}
+		return ops
+	}
+	before := s.everybody(s.lane, ask)
+	acted := s.do(t, writer, ch.act(s.place(writer, dir)))
+	after := s.everybody(s.lane, ask)
+	for i := range after {
+		for j, l := range looks {
+			if l.want == nil {
+				continue
+			}
+			if l.want(before[i][j], before[i][j]) {
+				t.Fatalf("trial %d: %s expects nothing that was not so before", trial, describe(s.place(i, dir), l, before[i][j], before[i][j]))
+			}
+			all++
+			if !l.want(before[i][j], after[i][j]) {
+				stale++
+				t.Errorf("trial %d: written on %s; look %d on %s, %v after the call returned: %s", trial, s.probes[writer].Name,
+					j+1, s.probes[i].Name, time.Duration(after[i][j].Start-acted[len(acted)-1].End), describe(s.place(i, dir), l, before[i][j], after[i][j]))
+			}
+		}
+	}
+	if ch.after != nil {
+		s.do(t, writer, ch.after(s.place(writer, dir)))
+	}
+	return stale, all
+}
+
+// TestNobodySeesOldAfterSomebodySawNew is the test of two phases: all nodes
+// look without pause while one changes something. Once any look anywhere has
+// returned the new state, no look that starts later may return the old one,
+// even though the call that makes the change has not returned yet.
+func TestNobodySeesOldAfterSomebodySawNew(t *testing.T) {
+	c, ps := start(t, testcluster.Config{})
+	n := scaled(t, chainTrials)
+	calls := 0
+	for _, ch := range changes() {
+		t.Run(ch.name, func(t *testing.T) {
+			s := newSite(c, ps)
+			base := fmt.Sprintf("chain-%d", s.lane)
+			s.do(t, 0, []probe.Op{probe.Mkdir(filepath.Join(s.mounts[0], base))})
+			for trial := range n {
+				calls += chainTrial(t, s, ch, base, trial)
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+	t.Logf("%d changes × %d trials: %d looks", len(changes()), n, calls)
+}
+
+// chainTrial watches one look on all nodes while the change is made.
+func chainTrial(t *testing.T, s site, ch change, base string, trial int) int {
+	t.Helper()
+	const lead, tail = 4 * time.Millisecond, 12 * time.Millisecond
+	writer := trial % len(s.probes)
+	dir := filepath.Join(base, fmt.Sprint(trial))
+	setup := []probe.Op{probe.Mkdir(filepath.Join(s.mounts[writer], dir))}
+	if ch.setup != nil {
+		setup = append(setup, ch.setup(s.place(writer, dir))...)
+	}
+	s.do(t, writer, setup)
+	l := ch.looks[trial%len(ch.looks)]
+	for l.parts || l.want == nil {
+		trial++
+		l = ch.looks[trial%len(ch.looks)]
+	}
+	at := probe.Now() + int64(lead)
+	act := ch.act(s.place(writer, dir))
+	act[0].At = at
+	acting := s.probes[writer].Go(s.lane, act...)
+	seen := s.everybody(s.lane+1, func(i int) []probe.Op {
+		return []probe.Op{probe.Watch(l.op(s.place(i, dir)), at+int64(tail))}
+	})
+	acted := acting.Wait()
+	for _, r := range acted {
+		if err := r.Err(); err != nil {
+			t.Fatalf("%s: %v", s.probes[writer].Name, err)
+		}
+	}
+	calls := 0
+	var sightings []sighting
+	for i, rs := range seen {
+		for _, sp := range rs[0].Spans {
+			calls += sp.Calls
+			if i != writer || !ch.content {
+				sightings = append(sightings, sighting{who: s.probes[i].Name, Span: sp})
+			}
+		}
+	}
+	for _, v := range backwards(sightings, acted[len(acted)-1].End) {
+		t.Errorf("trial %d, written on %s: %s: %s", trial, s.probes[writer].Name, l.op(s.place(writer, dir)).Call, v)
+	}
+	if ch.after != nil {
+		s.do(t, writer, ch.after(s.place(writer, dir)))
+	}
+	return calls
+}
+
+// sighting is a run of equal answers on one node.
+type sighting struct {
+	who string
+	probe.Span
+}
+
+// backwards finds the contradictions in what the nodes saw of one thing that
+// went through a series of states: an older state in a call that began after a
+// call with a newer one had ended, or anything but the last state in a call
+// that began after the change had returned. The order of the states is that of
+// their first appearance.
+func backwards(ss []sighting, returned int64) []string {
+	first := map[string]int64{}
+	for _, s := range ss {
+		if f, ok := first[s.Value]; !ok || s.FirstEnd < f {
+			first[s.Value] = s.FirstEnd
+		}
+	}
+	states := make([]string, 0, len(first))
+	for v := range first {
+		states = append(states, v)
+	}
+	slices.SortFunc(states, func(a, b string) int { return cmp.Compare(first[a], first[b]) })
+	rank := map[string]int{}
+	for i, v := range states {
+		rank[v] = i
+	}
+	var out []string
+	for _, old := range ss {
+		if last := len(states) - 1; rank[old.Value] < last && old.LastStart > returned {
+			out = append(out, fmt.Sprintf("%s sees %.120s %v after the change returned", old.who, old.Value, time.Duration(old.LastStart-returned)))
+		}
+		for _, young := range ss {
+			if rank[young.Value] > rank[old.Value] && old.LastStart > young.FirstEnd {
+				out = append(out, fmt.Sprintf("%s sees %.120s %v after %s had seen %.120s",
+					old.who, old.Value, time.Duration(old.LastStart-young.FirstEnd), young.who, young.Value))
+			}
+		}
+	}
+	return out
+}
