@@ -37,6 +37,11 @@ func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptio
 		if info, lerr := os.Lstat(s.path(key)); lerr == nil && info.IsDir() {
 			return s.fail(object.OpPut, key, object.Invalid, errors.New("the key is the directory of other keys"))
 		}
+		// Exists may be good news: the caller finds its own bytes there and
+		// relies on them. So the name is made durable, whoever made it.
+		if err := syncDir(filepath.Dir(s.path(key))); err != nil {
+			return s.wrap(object.OpPut, key, err)
+		}
 		return s.fail(object.OpPut, key, object.Exists, nil)
 	}
 	return nil

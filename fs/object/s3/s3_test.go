@@ -110,10 +110,10 @@ func TestGateway(t *testing.T) {
 // testMistakes: each mistake in a configuration has an error of its own.
 func testMistakes(t *testing.T, g *objecttest.Gateway, right Options) {
 	for _, row := range []struct {
-		name   string
-		break_ func(*Options)
-		kind   object.Kind
-		advice string
+		name    string
+		mistake func(*Options)
+		kind    object.Kind
+		advice  string
 	}{
 		{"wrong secret", func(o *Options) { o.SecretKey = "wrong" }, object.Credentials, "access key"},
 		{"unknown access key", func(o *Options) { o.AccessKey = "nobody" }, object.Credentials, "access key"},
@@ -126,7 +126,7 @@ func testMistakes(t *testing.T, g *objecttest.Gateway, right Options) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			o := right
-			row.break_(&o)
+			row.mistake(&o)
 			err := object.Probe(t.Context(), open(t, o))
 			if !errors.Is(err, row.kind) {
 				t.Fatalf("Probe: %v, want %v", err, row.kind)
