@@ -167,3 +167,15 @@ func TestInitCluster(t *testing.T) {
 		t.Errorf("uuid %q", id)
 	}
 }
+
+func TestNodeSeen(t *testing.T) {
+	r := newRig(t)
+	r.must(fs.OpenSession{Session: 7, Node: "n1"})
+	r.must(fs.ExpireSession{Sessions: []fs.SessionID{7}})
+	r.must(fs.OpenSession{Session: 8, Node: "n2"})
+	for node, want := range map[fs.NodeID]bool{"n1": true, "n2": true, "n": false, "": false} {
+		if seen, err := r.s.NodeSeen(node); err != nil || seen != want {
+			t.Errorf("%q seen: %t, %v, want %t", node, seen, err, want)
+		}
+	}
+}
