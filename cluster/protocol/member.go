@@ -111,9 +111,10 @@ func (m *Member) SetLeader(now Instant, leader fs.NodeID, term uint64) []Message
 	return m.ask()
 }
 
-// SetServers tells the configuration that this node has seen committed at
-// index, also at start. Until it was called the node's RoundAcks carry no
-// usable age, so a new leader waits the full time.
+// SetServers tells the latest configuration that this node has in its log, at
+// index, committed or not. Call it at start and at each change. Until it was
+// called, and while the leader's configuration is another, the node's RoundAcks
+// carry no usable age: then a new leader waits the full time (R10).
 func (m *Member) SetServers(now Instant, index fs.Index, servers []Server) {
 	m.step(now)
 	m.support.setServers(m.now, index, servers)
