@@ -288,7 +288,7 @@ func TestJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f := c.nodes[0].raft.Snapshot(); f.Error() != nil { // so that the others start from one
+	if f := c.nodes[0].raft().Snapshot(); f.Error() != nil { // so that the others start from one
 		t.Fatal(f.Error())
 	}
 	for i, p := range ports(t, 2) {
@@ -332,10 +332,17 @@ func TestForgottenNodeIsRefused(t *testing.T) {
 	c.stop(0)
 	c.dirs[0] = t.TempDir()
 	n, err := Open(c.options(0))
-	if err == nil {
-		n.Close()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !errors.Is(err, ErrForgotten) {
-		t.Fatalf("open: %v, want %v", err, ErrForgotten)
+	r := run(n)
+	defer r.cancel()
+	select {
+	case err := <-r.done:
+		if !errors.Is(err, ErrForgotten) {
+			t.Errorf("run: %v, want %v", err, ErrForgotten)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the node takes part")
 	}
 }

@@ -16,6 +16,7 @@ type confLog struct {
 
 	mu   sync.Mutex
 	list []configuration // by index, ascending
+	snap configuration   // of the newest snapshot; index 0: none
 }
 
 type configuration struct {
@@ -31,6 +32,26 @@ func (c *confLog) saw(index uint64, conf raft.Configuration) {
 		return
 	}
 	c.list = append(c.list, configuration{fs.Index(index), conf.Clone().Servers})
+	c.mu.Unlock()
+	c.changed()
+}
+
+// sawSnapshot notes the configuration that a snapshot carries.
+func (c *confLog) sawSnapshot(index uint64, conf raft.Configuration) {
+	c.mu.Lock()
+	c.snap = configuration{fs.Index(index), conf.Clone().Servers}
+	c.mu.Unlock()
+	c.saw(index, conf)
+}
+
+// emptied tells that the whole log went, because a snapshot took its place:
+// what counts is the snapshot's configuration.
+func (c *confLog) emptied() {
+	c.mu.Lock()
+	c.list = nil
+	if c.snap.index > 0 {
+		c.list = []configuration{c.snap}
+	}
 	c.mu.Unlock()
 	c.changed()
 }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
-	"github.com/wpfs/wpfs/cluster/peer"
 	"github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/meta"
 )
@@ -17,38 +15,66 @@ import (
 // leader that lacks what it had acknowledged (rule R27).
 var ErrForgotten = errors.New("this node was a member before and has lost its data directory")
 
-// seenTimeout bounds the question to the others; those that do not answer are
-// not up, and a majority that is not up cannot be harmed.
-const seenTimeout = 2 * time.Second
+const (
+	seenTimeout = 2 * time.Second // for one answer
+	seenAgain   = 200 * time.Millisecond
+	seenWarn    = 5 * time.Second // between two log lines
+)
 
-// checkForgotten asks the other nodes, before raft starts, whether they know
-// this node although its disk is empty.
-func (n *Node) checkForgotten() error {
-	ctx, cancel := context.WithTimeout(context.Background(), seenTimeout)
-	defer cancel()
-	addrs := append([]string(nil), n.o.Join...)
+// beginFresh starts raft on an empty data directory, once it is certain that
+// this node was no member before. A node that joins asks until one member has
+// answered; the first nodes of a new cluster ask until each of the others has,
+// so a new cluster begins when all its first nodes are up. One that does not
+// answer might know better, so it is waited for.
+func (n *Node) beginFresh(ctx context.Context) error {
+	var missing []string
 	for _, p := range n.o.Peers {
-		addrs = append(addrs, p.Addr)
-	}
-	var mu sync.Mutex
-	var found error
-	var wg sync.WaitGroup
-	for _, a := range addrs {
-		if a == n.o.Advertise {
-			continue
+		if p.ID != n.o.ID {
+			missing = append(missing, p.Addr)
 		}
-		wg.Go(func() {
-			b, err := peer.Once(ctx, n.dialPeer, a, peer.Identity{Node: n.o.ID, Session: n.self.Session}, methodSeen, []byte(n.o.ID))
-			if err != nil || len(b) != 1 || b[0] == 0 {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			found = fmt.Errorf("%s is empty, but the member at %s knows node %q: %w; choose a new node.id and set cluster.join", n.o.DataDir, a, n.o.ID, ErrForgotten)
-		})
 	}
-	wg.Wait()
-	return found
+	enough := func() bool { return len(missing) == 0 }
+	if len(n.o.Peers) == 0 {
+		missing = append(missing, n.o.Join...)
+		enough = func() bool { return len(missing) < len(n.o.Join) }
+	}
+	for warned := time.Now(); !enough(); {
+		var silent []string
+		for _, addr := range missing {
+			switch seen, err := n.askSeen(ctx, addr); {
+			case err != nil:
+				silent = append(silent, addr)
+			case seen:
+				return fmt.Errorf("%s is empty, but the member at %s knows node %q: %w; choose a new node.id and set cluster.join", n.o.DataDir, addr, n.o.ID, ErrForgotten)
+			}
+		}
+		if missing = silent; enough() {
+			break
+		}
+		if time.Since(warned) > seenWarn {
+			warned = time.Now()
+			n.log.Warn("waiting for the other nodes: the first start needs an answer from them", "missing", missing)
+		}
+		select {
+		case <-time.After(seenAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := n.keepIdentity(); err != nil {
+		return err
+	}
+	return n.startRaft()
+}
+
+func (n *Node) askSeen(ctx context.Context, addr string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	b, err := n.hub.Call(ctx, addr, methodSeen, []byte(n.o.ID))
+	if err == nil && len(b) != 1 {
+		err = errTruncated
+	}
+	return err == nil && b[0] == 1, err
 }
 
 func (n *Node) serveSeen(id fs.NodeID) ([]byte, error) {

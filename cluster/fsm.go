@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -74,17 +75,39 @@ func (n *Node) apply(at fs.Index, entry []byte) error {
 		return err
 	}
 	for i := range results { // none for an entry that the state had already
-		if batch[i].Session != 0 {
-			n.propose.applied(batch[i].Session, batch[i].Seq, results[i])
+		if c := batch[i]; c.Session != 0 && !(results[i].Kind == fs.ErrStale && n.sessionEnded(c.Session)) {
+			n.propose.applied(c.Session, c.Seq, results[i])
 		}
 	}
 	return nil
 }
 
+// sessionEnded tells that ErrStale was about this node's session, not about an
+// inode: then nobody is told that his file is gone, all are told that the
+// outcome is unknown.
+func (n *Node) sessionEnded(session fs.SessionID) bool {
+	if !n.propose.owns(session) {
+		return false
+	}
+	known := true
+	n.store.use(func(s *meta.State) { _, known = s.Session(session) })
+	if !known {
+		n.propose.unregistered()
+	}
+	return !known
+}
+
 // Snapshot captures nothing: Persist makes the checkpoint, at whatever entry
 // the state is then. That is never before raft's index, and entries the state
 // has already are skipped when they come again.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return (*checkpoint)(f), nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.broken {
+		return nil, errBroken // raft's index has run ahead of the state
+	}
+	return (*checkpoint)(f), nil
+}
+
+var errBroken = errors.New("an entry could not be applied; the node is ending")
 
 type checkpoint Node
 
@@ -131,7 +154,26 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	n.step(func(protocol.Instant) []protocol.Message { return acks })
+	if metas, err := n.snaps.List(); err == nil && len(metas) > 0 {
+		err = n.snaps.setTaken(metas[0].ID)
+		if err != nil {
+			n.log.Warn("cannot note that the snapshot was taken over; the next start does it again", "err", err)
+		}
+	}
+	return n.resultsFromSnapshot()
+}
+
+// resultsFromSnapshot hands out results of this node's proposals whose entries
+// the snapshot stands for. If it also ended the session, which of them happened
+// can no longer be told.
+func (n *Node) resultsFromSnapshot() error {
 	session, seqs := n.propose.waiting()
+	var known bool
+	n.store.use(func(s *meta.State) { _, known = s.Session(session) })
+	if session != 0 && !known {
+		n.propose.unregistered()
+		return nil
+	}
 	for _, seq := range seqs {
 		var res fs.Result
 		var ok bool

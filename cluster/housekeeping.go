@@ -141,10 +141,11 @@ func (n *Node) askHolds(ctx context.Context, id fs.NodeID, at fs.Index, inos []f
 // proposeOwn gets a housekeeping command into the log while this node leads.
 // Whether it succeeds is seen in the state; if not, the next round tries again.
 func (n *Node) proposeOwn(ctx context.Context, op fs.Op) {
-	if ctx.Err() != nil {
+	b := n.batcher.Load()
+	if b == nil || ctx.Err() != nil {
 		return
 	}
-	if !n.batcher.submit(meta.EncodeCommand(fs.Command{Now: fs.TimeOf(time.Now()), Op: op})) {
+	if !b.submit(meta.EncodeCommand(fs.Command{Now: fs.TimeOf(time.Now()), Op: op})) {
 		n.log.Warn("the leader's queue is full; housekeeping waits")
 	}
 }

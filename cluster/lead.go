@@ -22,8 +22,8 @@ func (n *Node) watchLeader(ctx context.Context) {
 		_, leader := o.Data.(raft.LeaderObservation)
 		return leader
 	})
-	n.raft.RegisterObserver(obs)
-	defer n.raft.DeregisterObserver(obs)
+	n.raft().RegisterObserver(obs)
+	defer n.raft().DeregisterObserver(obs)
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {
@@ -48,8 +48,8 @@ func (n *Node) wakeWatcher() {
 
 // believe takes over raft's idea of the leader if it changed.
 func (n *Node) believe() {
-	_, id := n.raft.LeaderWithID()
-	term := n.raft.CurrentTerm()
+	_, id := n.raft().LeaderWithID()
+	term := n.raft().CurrentTerm()
 	now := n.lead.Load()
 	if now.id == fs.NodeID(id) && now.term == term {
 		return
@@ -96,7 +96,7 @@ func (n *Node) notLeader(from fs.NodeID) {
 
 // leads tells whether this node believes to lead. It gives no permission to
 // anything: what a deposed leader does is refused by the log or by the voters.
-func (n *Node) leads() bool { return n.leadsNow.Load() }
+func (n *Node) leads() bool { return n.batcher.Load() != nil }
 
 // leadWhenElected enters lead when raft elects this node and leaves it when
 // raft steps down, until ctx ends.
@@ -121,30 +121,22 @@ func (n *Node) leadWhenElected(ctx context.Context) {
 }
 
 // leadTerm is what a leader does; being the leader is being in this function.
+// It has a batcher of its own: commands that a former term left behind are not
+// proposed in a later one, their nodes send them again.
 func (n *Node) leadTerm(ctx context.Context) {
-	n.leadsNow.Store(true)
-	defer n.leadsNow.Store(false)
+	b := newBatcher(func(entry []byte) { n.raft().Apply(entry, raftEnqueueMax) })
+	n.batcher.Store(b)
+	defer n.batcher.Store(nil)
 	done := make(chan struct{})
-	go func() { defer close(done); n.batcher.run(ctx) }()
+	go func() { defer close(done); b.run(ctx) }()
 	defer func() { <-done }()
 
 	term, barrier, ok := n.commitBarrier(ctx)
 	if !ok {
 		return
 	}
-	conf, ok := n.confs.latest()
-	if !ok {
-		return
-	}
 	n.log.Info("leading", "term", term)
-	n.step(func(now protocol.Instant) []protocol.Message {
-		clear(n.heard)
-		l, out := protocol.NewLeader(n.o.Protocol, protocol.LeaderOptions{
-			Self: n.self, Term: term, Conf: conf.index, Servers: serversOf(conf.servers),
-		}, now)
-		n.leading = l
-		return append(out, l.Barrier(now, barrier)...)
-	})
+	n.step(func(now protocol.Instant) []protocol.Message { return n.beginTerm(now, term, barrier) })
 	n.wakeTicker()
 	defer func() {
 		n.pmu.Lock()
@@ -155,19 +147,39 @@ func (n *Node) leadTerm(ctx context.Context) {
 	n.keepHouse(ctx)
 }
 
-// commitBarrier commits the first entry of the term. Its term is read from the
-// log: the current one may be newer already.
+// beginTerm makes the leading side of term, or takes the one up again that this
+// node has for it: a second one would not know the leases that the first
+// granted. What was committed while there was none is told now.
+func (n *Node) beginTerm(now protocol.Instant, term uint64, barrier fs.Index) (out []protocol.Message) {
+	if n.parked == nil || n.parkedTerm != term {
+		conf, _ := n.confs.latest() // there is one: a leader is in it
+		clear(n.heard)
+		n.parked, out = protocol.NewLeader(n.o.Protocol, protocol.LeaderOptions{
+			Self: n.self, Term: term, Conf: conf.index, Servers: serversOf(conf.servers),
+		}, now)
+		n.parkedTerm = term
+		out = append(out, n.parked.Barrier(now, barrier)...)
+	}
+	n.leading = n.parked
+	return append(out, n.leading.Committed(now, n.commitSeen, 0)...)
+}
+
+// commitBarrier commits the first entry of the term, trying until this node
+// leads no more. Its term is read from the log: the current one may be newer.
 func (n *Node) commitBarrier(ctx context.Context) (term uint64, at fs.Index, ok bool) {
 	entry := meta.EncodeBatch([][]byte{meta.EncodeCommand(fs.Command{Now: fs.TimeOf(time.Now()), Op: fs.Barrier{}})})
-	f := n.raft.Apply(entry, raftEnqueueMax)
-	if err := f.Error(); err != nil || ctx.Err() != nil {
-		return 0, 0, false
+	for ctx.Err() == nil {
+		f := n.raft().Apply(entry, raftEnqueueMax)
+		var l raft.Log
+		if err := f.Error(); err == nil && n.logs.GetLog(f.Index(), &l) == nil {
+			return l.Term, fs.Index(f.Index()), ctx.Err() == nil
+		}
+		select {
+		case <-time.After(leaderPoll):
+		case <-ctx.Done():
+		}
 	}
-	var l raft.Log
-	if err := n.logs.GetLog(f.Index(), &l); err != nil {
-		return 0, 0, false
-	}
-	return l.Term, fs.Index(f.Index()), true
+	return 0, 0, false
 }
 
 // configurationChanged takes over the latest configuration in the log. A node

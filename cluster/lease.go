@@ -42,7 +42,8 @@ func (n *Node) locked(f func(now protocol.Instant) []protocol.Message) []protoco
 	return out
 }
 
-// announce closes changed if S or the lease is not what it was.
+// announce closes changed if S, the applied index or the lease is not what it
+// was.
 func (n *Node) announce(now protocol.Instant) {
 	s := n.member.Stable()
 	_, lease := n.member.Lease(now)
@@ -51,17 +52,21 @@ func (n *Node) announce(now protocol.Instant) {
 	} else if n.noLease == 0 {
 		n.noLease = max(now.Slow, 1)
 	}
-	if s == n.seenS && lease == n.seenL {
+	at := n.member.AppliedIndex()
+	if s == n.seenS && at == n.seenA && lease == n.seenL {
 		return
 	}
-	n.seenS, n.seenL = s, lease
+	n.seenS, n.seenA, n.seenL = s, at, lease
 	close(n.changed)
 	n.changed = make(chan struct{})
 }
 
 func (n *Node) receive(now protocol.Instant, m protocol.Message) []protocol.Message {
+	if n.raft() == nil {
+		return nil // this node takes no part yet
+	}
 	if !m.ForLeader() {
-		return n.member.Receive(now, n.raft.CurrentTerm(), m)
+		return n.member.Receive(now, n.raft().CurrentTerm(), m)
 	}
 	n.heard[m.From.Node] = now.Slow
 	if n.leading == nil {
@@ -133,6 +138,7 @@ func (n *Node) markPending(at fs.Index, keys []fs.Key) {
 // committed tells the leading side what raft has committed.
 func (n *Node) committed(at fs.Index, bytes int) {
 	n.step(func(now protocol.Instant) []protocol.Message {
+		n.commitSeen = max(n.commitSeen, at)
 		if n.leading == nil {
 			return nil
 		}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -19,14 +20,14 @@ const runningFile = "running"
 
 // cleanStart reports whether no daemon before this one can have left anything
 // in the kernel, and marks this one as running.
-func (n *Node) cleanStart() bool {
+func (n *Node) cleanStart() (clean bool, err error) {
 	boot := bootID()
 	b, err := os.ReadFile(n.o.path(runningFile))
-	clean := errors.Is(err, os.ErrNotExist) || err == nil && boot != "" && strings.TrimSpace(string(b)) != boot
+	clean = errors.Is(err, os.ErrNotExist) || err == nil && boot != "" && strings.TrimSpace(string(b)) != boot
 	if err := replaceFileSync(n.o.DataDir, n.o.path(runningFile), []byte(boot+"\n")); err != nil {
-		n.log.Error("cannot mark the node as running", "err", err)
+		return false, fmt.Errorf("mark the node as running: %w", err)
 	}
-	return clean
+	return clean, nil
 }
 
 func bootID() string {
@@ -54,7 +55,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.dropKernelCaches()
 	var err error
 	if n.leads() && n.otherVoters() {
-		err = await(ctx, n.raft.LeadershipTransfer())
+		err = await(ctx, n.raft().LeadershipTransfer())
 	}
 	select {
 	case <-time.After(leaveQuiet):
@@ -95,14 +96,14 @@ func await(ctx context.Context, f raft.Future) error {
 	}
 }
 
-// AwaitReady blocks until this node holds a lease and has its session, so that
-// a mount can be served, or until ctx ends.
+// AwaitReady blocks until this node has its session and, unless it is a witness,
+// holds a lease, so that a mount can be served; or until ctx ends.
 func (n *Node) AwaitReady(ctx context.Context) error {
 	for {
 		n.pmu.Lock()
 		_, lease := n.member.Lease(n.clock.Now())
 		n.pmu.Unlock()
-		if lease && n.propose.open() {
+		if (lease || n.o.Witness) && n.propose.open() {
 			return nil
 		}
 		select {

@@ -113,8 +113,12 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.confs.sawEntry(l)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.high.raise(logs[len(logs)-1].Index)
+	err := s.high.raise(logs[len(logs)-1].Index)
+	s.mu.Unlock()
+	if err != nil {
+		return s.latch(err) // the entries are stored, but raft would believe they are not
+	}
+	return nil
 }
 
 func (s *logStore) DeleteRange(lo, hi uint64) error {
@@ -125,19 +129,37 @@ func (s *logStore) DeleteRange(lo, hi uint64) error {
 	if err != nil {
 		return err
 	}
-	if hi >= last { // a suffix, or everything: before the log gets shorter, expect less of it
-		s.mu.Lock()
-		err := s.high.set(min(lo-1, s.high.index))
-		s.mu.Unlock()
-		if err != nil {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if hi >= last {
+		if err := s.expectLess(lo, first); err != nil {
 			return s.latch(err)
 		}
-		s.confs.cut(lo)
 	}
 	if err := s.WAL.DeleteRange(lo, hi); err != nil {
 		return s.latch(fmt.Errorf("delete log entries %d to %d: %w", lo, hi, err))
 	}
+	switch {
+	case hi >= last && lo <= first:
+		s.confs.emptied()
+	case hi >= last:
+		s.confs.cut(lo)
+	}
 	return nil
+}
+
+// expectLess lowers the high-water mark, durably, before entries from lo to the
+// log's end go.
+func (s *logStore) expectLess(lo, first uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to := min(lo-1, s.high.index)
+	if lo <= first {
+		to = 0
+	}
+	return errors.Join(s.high.set(to), s.high.f.Sync())
 }
 
 func (s *logStore) Set(key, val []byte) error {

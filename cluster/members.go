@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/meta"
 )
 
 // Peer is a member's name and the address other nodes reach it at.
@@ -112,7 +113,7 @@ func (n *Node) promoteVoters(ctx context.Context) {
 		if m.Voter || !n.holdsLease(m.ID) { // a holder has caught up and is alive (rule R9)
 			continue
 		}
-		f := n.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Addr), uint64(r.index), raftEnqueueMax)
+		f := n.raft().AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Addr), uint64(r.index), raftEnqueueMax)
 		if err := f.Error(); err != nil {
 			n.log.Warn("cannot make a member a voter yet", "node", m.ID, "err", err)
 			return
@@ -212,16 +213,25 @@ func (n *Node) admit(req joinRequest) joinAnswer {
 	if !n.leads() {
 		return joinAnswer{Leader: n.roster.Load().addr(n.leader().id)}
 	}
+	var seen bool
+	var err error
+	n.store.use(func(s *meta.State) { seen, err = s.NodeSeen(req.Peer.ID) })
+	if err != nil {
+		return joinAnswer{}
+	}
+	if seen { // only a node with an empty data directory asks (rule R27)
+		return joinAnswer{Refused: fmt.Sprintf("node %q was a member before and has lost its data directory: choose a new node.id", req.Peer.ID)}
+	}
 	n.refreshRoster()
 	for _, m := range n.roster.Load().members {
 		if m.ID == req.Peer.ID && m.Addr == req.Peer.Addr {
 			return joinAnswer{Done: true}
 		}
-		if m.Addr == req.Peer.Addr || m.ID == req.Peer.ID && n.holdsLease(m.ID) {
+		if m.Addr == req.Peer.Addr || m.ID == req.Peer.ID {
 			return joinAnswer{Refused: fmt.Sprintf("member %s at %s has that name or address: choose another node.id and cluster.advertise", m.ID, m.Addr)}
 		}
 	}
-	f := n.raft.AddNonvoter(raft.ServerID(req.Peer.ID), raft.ServerAddress(req.Peer.Addr), 0, raftEnqueueMax)
+	f := n.raft().AddNonvoter(raft.ServerID(req.Peer.ID), raft.ServerAddress(req.Peer.Addr), 0, raftEnqueueMax)
 	if err := f.Error(); err != nil {
 		n.log.Warn("cannot add a member", "node", req.Peer.ID, "err", err)
 		return joinAnswer{}

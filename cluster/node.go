@@ -53,7 +53,6 @@ type Node struct {
 	mux     *wire.Mux
 	hub     *peer.Hub
 	trans   *pushTransport
-	raft    *raft.Raft
 	gossip  *member.Group
 	notify  chan bool // raft's: this node leads, or does no more
 	fresh   bool      // the data directory was empty
@@ -62,13 +61,13 @@ type Node struct {
 	chunks  ChunkServer
 	holder  Holder
 	propose *proposer
-	batcher *batcher
+	batcher atomic.Pointer[batcher]   // nil: not leading
+	rf      atomic.Pointer[raft.Raft] // nil until this node takes part
 	confs   *confLog
 	roster  atomic.Pointer[roster]
 	lead    atomic.Pointer[leadership] // who leads, as far as known
 
-	leadsNow atomic.Bool
-	rewatch  chan struct{} // wakes watchLeader
+	rewatch chan struct{} // wakes watchLeader
 
 	idMu sync.Mutex
 	id   identity
@@ -77,11 +76,17 @@ type Node struct {
 	member  *protocol.Member
 	leading *protocol.Leader // nil: not leading
 	heard   map[fs.NodeID]time.Duration
-	noLease time.Duration // Slow clock, since when there has been no lease; 0: there is one
-	changed chan struct{} // closed and replaced when S or the lease changed
-	seenS   fs.Index
-	seenL   bool
-	retick  chan struct{} // wakes the ticker of package protocol
+	// parked is the last leading side, of parkedTerm; commitSeen the highest
+	// index known to be committed, leading or not.
+	parked     *protocol.Leader
+	parkedTerm uint64
+	commitSeen fs.Index
+	noLease    time.Duration // Slow clock, since when there has been no lease; 0: there is one
+	changed    chan struct{} // closed and replaced when S or the lease changed
+	seenS      fs.Index
+	seenA      fs.Index
+	seenL      bool
+	retick     chan struct{} // wakes the ticker of package protocol
 }
 
 // leadership is who leads, in which term. It is replaced, never changed.
@@ -92,8 +97,12 @@ type leadership struct {
 	changed chan struct{} // closed when it was replaced
 }
 
-// Open opens the data directory and the ports, and starts raft. Nothing is
-// served until Run. The error says what to do: ErrOtherNode, ErrNewerVersion,
+// raft is nil until this node takes part.
+func (n *Node) raft() *raft.Raft { return n.rf.Load() }
+
+// Open opens the data directory and the ports, and starts raft unless the
+// directory is empty: then Run does, once the node knows that it was no member
+// before. Nothing is served until Run. The error says what to do: ErrOtherNode, ErrNewerVersion,
 // ErrInUse, ErrLogCorrupt, or the system's (errors.Is with syscall.EADDRINUSE).
 func Open(o Options) (*Node, error) {
 	if err := o.Validate(); err != nil {
@@ -110,7 +119,8 @@ func Open(o Options) (*Node, error) {
 	n.roster.Store(&roster{})
 	n.lead.Store(&leadership{changed: make(chan struct{})})
 	n.propose = newProposer(n.sendProposals)
-	n.batcher = newBatcher(func(entry []byte) { n.raft.Apply(entry, raftEnqueueMax) })
+	var once sync.Once
+	n.o.OnFatal = func(err error) { once.Do(func() { o.OnFatal(err) }) }
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -133,13 +143,10 @@ func (n *Node) open() (err error) {
 	if n.logs, err = openLogStore(n.o.path("log"), n.confs, n.o.OnFatal); err != nil {
 		return err
 	}
-	if n.fresh {
-		if err := n.checkForgotten(); err != nil {
+	if !n.fresh {
+		if err := n.checkToken(); err != nil {
 			return err
 		}
-	}
-	if err := n.checkToken(); err != nil {
-		return err
 	}
 	if n.snaps, err = openSnapshotStore(n.o.path("snapshots"), n.confs); err != nil {
 		return err
@@ -150,8 +157,12 @@ func (n *Node) open() (err error) {
 	if err := n.catchUpFromSnapshot(); err != nil {
 		return err
 	}
+	clean, err := n.cleanStart()
+	if err != nil {
+		return err
+	}
 	n.member = protocol.NewMember(n.o.Protocol, protocol.MemberOptions{
-		Self: n.self, Applied: n.store.applied(), Clean: n.cleanStart(), Seed: rand.Uint64(),
+		Self: n.self, Applied: n.store.applied(), Clean: clean, Witness: n.o.Witness, Seed: rand.Uint64(),
 	}, n.clock.Now())
 	n.hub = peer.NewHub(peer.Options{
 		Identity: n.identify, Listener: n.mux.Listener(wire.Peer), Handler: (*handler)(n), Logger: n.log,
@@ -162,14 +173,18 @@ func (n *Node) open() (err error) {
 	}); err != nil {
 		return err
 	}
+	if n.fresh {
+		return nil
+	}
 	return n.startRaft()
 }
 
-// checkToken compares the identity with raft's own store (rule R27) and ties
-// the two together in a fresh directory.
+// tokenKey is where raft's stable store has the identity's token.
+var tokenKey = []byte("wpfs-token")
+
+// checkToken compares the identity with raft's own store (rule R27).
 func (n *Node) checkToken() error {
-	key := []byte("wpfs-token")
-	got, err := n.logs.Get(key)
+	got, err := n.logs.Get(tokenKey)
 	if err != nil {
 		return fmt.Errorf("read raft's stable store: %w", err)
 	}
@@ -177,50 +192,70 @@ func (n *Node) checkToken() error {
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
-	switch {
-	case n.fresh && (len(got) > 0 || last > 0):
-		return fmt.Errorf("%s: %w: it has a log but no %s; restore that file, or start with an empty directory under a new node.id", n.o.DataDir, ErrLogCorrupt, identityFile)
-	case n.fresh:
-		if err := n.logs.Set(key, []byte(n.id.Token)); err != nil {
-			return err
+	if len(got) == 0 && last == 0 && n.store == nil {
+		metas, _ := os.ReadDir(n.o.path(metaDir))
+		if len(metas) == 0 { // the first start ended between the two writes of keepIdentity
+			return n.logs.Set(tokenKey, []byte(n.id.Token))
 		}
-		return n.id.save(n.o.DataDir)
-	case string(got) != n.id.Token:
+	}
+	if string(got) != n.id.Token {
 		return fmt.Errorf("%s: %w: its log is missing or not the one this node had; remove the directory and join again under a new node.id", n.o.DataDir, ErrLogCorrupt)
 	}
 	return nil
 }
 
-// catchUpFromSnapshot restores a snapshot that was received but not taken over
-// when the process ended: raft believes it was. It also finds a log that ends
-// before what the state has applied.
-func (n *Node) catchUpFromSnapshot() error {
+// keepIdentity ties a fresh directory to this node.
+func (n *Node) keepIdentity() error {
 	last, err := n.logs.LastIndex()
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
-	metas, err := n.snaps.List()
-	if err != nil {
+	if last > 0 {
+		return fmt.Errorf("%s: %w: it has a log but no %s; restore that file, or start with an empty directory under a new node.id", n.o.DataDir, ErrLogCorrupt, identityFile)
+	}
+	if err := n.id.save(n.o.DataDir); err != nil {
 		return err
 	}
-	newest := fs.Index(0)
-	if len(metas) > 0 {
-		newest = fs.Index(metas[0].Index)
+	return n.logs.Set(tokenKey, []byte(n.id.Token))
+}
+
+// catchUpFromSnapshot restores a snapshot that was received but not taken over
+// when the process ended: raft believes it was. It restores one also into a
+// store that was removed because it was damaged.
+func (n *Node) catchUpFromSnapshot() error {
+	metas, err := n.snaps.List()
+	if err != nil || len(metas) == 0 {
+		return err
 	}
-	if newest > n.store.applied() {
-		_, r, err := n.snaps.Open(metas[0].ID)
+	newest := metas[0]
+	if !n.snaps.taken(newest.ID) || n.store.applied() == 0 {
+		_, r, err := n.snaps.Open(newest.ID)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
 		if err := n.store.restore(r, func(fs.Index) {}); err != nil {
-			return fmt.Errorf("restore snapshot %s: %w", metas[0].ID, err)
+			return fmt.Errorf("restore snapshot %s: %w", newest.ID, err)
+		}
+		if err := n.snaps.setTaken(newest.ID); err != nil {
+			return err
 		}
 	}
-	if at := n.store.applied(); at > max(fs.Index(last), newest) {
-		return fmt.Errorf("%s: %w: the metadata is at entry %d, the log ends at %d; remove the directory and join again under a new node.id", n.o.DataDir, ErrLogCorrupt, at, last)
+	return n.emptyOldLog(newest.Index)
+}
+
+// emptyOldLog removes a log that ends before the snapshot, as raft does after it
+// has taken one over: entries behind a gap cannot be stored.
+func (n *Node) emptyOldLog(snapshot uint64) error {
+	first, err := n.logs.FirstIndex()
+	if err != nil {
+		return err
 	}
-	return nil
+	last, err := n.logs.LastIndex()
+	if err != nil || last == 0 || last >= snapshot {
+		return err
+	}
+	return n.logs.DeleteRange(first, last)
 }
 
 func (n *Node) hookState(s *meta.State) {
@@ -241,7 +276,9 @@ func (n *Node) startRaft() error {
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false
-	c.TrailingLogs, c.SnapshotThreshold = 50_000, 50_000
+	// Bounds the log on disk: at worst 20,000 entries of proposeBytes, normally
+	// some 30 MB. A snapshot is a flush and hard links, so it may be frequent.
+	c.TrailingLogs, c.SnapshotThreshold = 10_000, 10_000
 	c.SnapshotInterval = 30 * time.Second
 	c.NoSnapshotRestoreOnStart = true // the store has it already
 	c.NoLegacyTelemetry = true
@@ -251,7 +288,7 @@ func (n *Node) startRaft() error {
 		Stream:  streamLayer{n.mux.Listener(wire.Raft), n.mux, n.o.Advertise},
 		MaxPool: 4, Timeout: 5 * time.Second, Logger: c.Logger,
 	}))
-	cache, err := raft.NewLogCache(4096, n.logs)
+	cache, err := raft.NewLogCache(logCacheEntries, n.logs)
 	if err != nil {
 		return err
 	}
@@ -261,13 +298,23 @@ func (n *Node) startRaft() error {
 		}
 	}
 	// NewRaft reads the whole log, and with it the configurations it holds.
-	n.raft, err = raft.NewRaft(c, (*fsm)(n), cache, n.logs, n.snaps, n.trans)
+	r, err := raft.NewRaft(c, (*fsm)(n), cache, n.logs, n.snaps, n.trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	if c, ok := n.confs.latest(); ok { // without it this voter's rounds would not shorten a new leader's wait
+		n.locked(func(now protocol.Instant) []protocol.Message {
+			n.member.SetServers(now, c.index, serversOf(c.servers))
+			return nil
+		})
+	}
+	n.rf.Store(r)
 	n.refreshRoster()
 	return nil
 }
+
+// logCacheEntries bounds raft's cache of entries to 64 MiB at worst.
+const logCacheEntries = 512
 
 func (n *Node) firstVoters() raft.Configuration {
 	var c raft.Configuration
@@ -292,15 +339,7 @@ func (n *Node) Run(ctx context.Context) error {
 	services.Go(func() error { return n.gossip.Run(below) })
 
 	g, ctx := errgroup.WithContext(ctx)
-	run := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
-	run(n.watchLeader)
-	run(n.tick)
-	run(n.leadWhenElected)
-	run(n.keepSession)
-	run(func(ctx context.Context) { n.propose.run(ctx, n.leaderEpoch) })
-	if _, known := n.confs.latest(); !known {
-		g.Go(func() error { return n.joinOnce(ctx) })
-	}
+	g.Go(func() error { return n.takePart(ctx) })
 	g.Go(func() error { // a service that fails ends the node
 		select {
 		case <-below.Done():
@@ -310,6 +349,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
+	close(n.propose.ended) // who waits for the cluster is told that nothing comes any more
 	err = errors.Join(err, n.stopRaft())
 	stop()
 	if serr := services.Wait(); !errors.Is(serr, context.Canceled) {
@@ -319,6 +359,26 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 var errServiceEnded = errors.New("a service of this node ended")
+
+// takePart is the node's life in the cluster, until ctx ends.
+func (n *Node) takePart(ctx context.Context) error {
+	if n.fresh {
+		if err := n.beginFresh(ctx); err != nil {
+			return err
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	run := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
+	run(n.watchLeader)
+	run(n.tick)
+	run(n.leadWhenElected)
+	run(n.keepSession)
+	run(func(ctx context.Context) { n.propose.run(ctx, n.leaderEpoch) })
+	if _, known := n.confs.latest(); !known {
+		g.Go(func() error { return n.joinOnce(ctx) })
+	}
+	return g.Wait()
+}
 
 // joinOnce asks to join until this node finds itself in the configuration.
 func (n *Node) joinOnce(ctx context.Context) error {
@@ -345,8 +405,8 @@ func (n *Node) joinOnce(ctx context.Context) error {
 // stopRaft ends raft and its transport.
 func (n *Node) stopRaft() error {
 	var errs []error
-	if n.raft != nil {
-		errs = append(errs, n.raft.Shutdown().Error())
+	if r := n.raft(); r != nil {
+		errs = append(errs, r.Shutdown().Error())
 	}
 	if n.trans != nil {
 		errs = append(errs, n.trans.Close())

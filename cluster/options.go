@@ -43,6 +43,9 @@ type Options struct {
 	Peers []Peer
 	Join  []string
 	TLS   *tls.Config // nil: plain TCP
+	// Witness: this node shows nothing to anybody (it has no mount). It votes
+	// and keeps the metadata, but takes no lease, so no writer waits for it.
+	Witness bool
 	// Heartbeat is raft's heartbeat and election timeout; its leader lease is
 	// half of it. Not to be confused with Protocol.Lease.
 	Heartbeat time.Duration

@@ -15,13 +15,15 @@ import (
 
 // Limits of proposing.
 const (
-	doTimeout      = 30 * time.Second      // then the outcome is reported as unknown (rule R19)
-	resendAfter    = time.Second           // an unanswered proposal is sent again
-	proposalsMax   = 512                   // unanswered at a time; half the result window of a session
-	proposeBytes   = 512 << 10             // of one message, and of one log entry
-	proposeOps     = 256                   // commands in one log entry
-	leaderPoll     = 20 * time.Millisecond // while there is no leader
-	raftEnqueueMax = 2 * time.Second       // for raft to take an entry
+	doTimeout      = 30 * time.Second       // then the outcome is reported as unknown (rule R19)
+	resendAfter    = time.Second            // an unanswered proposal is sent again; then after twice that, and so on
+	resendMax      = 4 * time.Second        // at most
+	proposalsMax   = 512                    // unanswered at a time; half the result window of a session
+	proposeBytes   = 128 << 10              // of one message, and of one log entry
+	seqDistance    = meta.SessionWindow - 1 // between the oldest unanswered proposal and the newest
+	proposeOps     = 256                    // commands in one log entry
+	leaderPoll     = 20 * time.Millisecond  // while there is no leader
+	raftEnqueueMax = 2 * time.Second        // for raft to take an entry
 )
 
 // proposer owns this node's unanswered proposals. Each carries the session and
@@ -32,6 +34,7 @@ type proposer struct {
 	send  func(leader fs.NodeID, encoded [][]byte) // must not block
 	slots chan struct{}
 	kick  chan struct{}
+	ended chan struct{} // closed when the node has ended: nothing more will be answered
 
 	mu      sync.Mutex
 	session fs.SessionID // 0: not registered
@@ -46,6 +49,8 @@ type proposal struct {
 	encoded []byte
 	epoch   uint64 // of the leader it was last sent to; 0: never sent
 	sentAt  time.Time
+	again   time.Duration // after sentAt
+	expires time.Time     // then nobody waits any more
 	done    chan struct{}
 	result  fs.Result
 	err     error
@@ -53,7 +58,7 @@ type proposal struct {
 
 func newProposer(send func(fs.NodeID, [][]byte)) *proposer {
 	return &proposer{
-		send: send, slots: make(chan struct{}, proposalsMax), kick: make(chan struct{}, 1),
+		send: send, slots: make(chan struct{}, proposalsMax), kick: make(chan struct{}, 1), ended: make(chan struct{}),
 		ready: make(chan struct{}), queue: list.New(), bySeq: map[uint64]*list.Element{},
 	}
 }
@@ -109,6 +114,8 @@ func (p *proposer) do(ctx context.Context, op fs.Op, now fs.Time) (fs.Result, er
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		return fs.Result{}, unknownOutcome(ctx.Err())
+	case <-p.ended:
+		return fs.Result{}, unknownOutcome(errEnded)
 	}
 	pr, err := p.enqueue(ctx, op, now)
 	if err != nil {
@@ -117,11 +124,14 @@ func (p *proposer) do(ctx context.Context, op fs.Op, now fs.Time) (fs.Result, er
 	select {
 	case <-pr.done:
 		return pr.result, pr.err
-	case <-ctx.Done():
-		p.forget(pr.seq)
+	case <-ctx.Done(): // the proposal goes on until it expires: only the wait is abandoned
 		return fs.Result{}, unknownOutcome(ctx.Err())
+	case <-p.ended:
+		return fs.Result{}, unknownOutcome(errEnded)
 	}
 }
+
+var errEnded = errors.New("this node is stopping")
 
 func unknownOutcome(err error) error {
 	return &fs.Error{Op: "propose", Kind: fs.ErrIO, Err: fmt.Errorf("no answer from the cluster, the outcome is unknown: %w", err)}
@@ -130,20 +140,22 @@ func unknownOutcome(err error) error {
 func (p *proposer) enqueue(ctx context.Context, op fs.Op, now fs.Time) (*proposal, error) {
 	for {
 		p.mu.Lock()
-		if p.session != 0 {
+		wait := p.mustWait()
+		if wait == nil {
 			break
 		}
-		ready := p.ready
 		p.mu.Unlock()
 		select {
-		case <-ready:
+		case <-wait:
 		case <-ctx.Done():
 			return nil, unknownOutcome(ctx.Err())
+		case <-p.ended:
+			return nil, unknownOutcome(errEnded)
 		}
 	}
 	defer p.mu.Unlock()
 	p.seq++
-	pr := &proposal{seq: p.seq, done: make(chan struct{})}
+	pr := &proposal{seq: p.seq, done: make(chan struct{}), expires: time.Now().Add(doTimeout)}
 	low := p.seq
 	if front := p.queue.Front(); front != nil {
 		low = front.Value.(*proposal).seq
@@ -154,19 +166,30 @@ func (p *proposer) enqueue(ctx context.Context, op fs.Op, now fs.Time) (*proposa
 	return pr, nil
 }
 
+// mustWait tells what a new proposal has to wait for; nil: nothing. The oldest
+// unanswered one may not fall out of the session's window of results, or a
+// repetition of it would be refused although it never happened.
+func (p *proposer) mustWait() <-chan struct{} {
+	if p.session == 0 {
+		return p.ready
+	}
+	if front := p.queue.Front(); front != nil && p.seq+1-front.Value.(*proposal).seq >= seqDistance {
+		return front.Value.(*proposal).done
+	}
+	return nil
+}
+
+// owns tells whether session is the registered one.
+func (p *proposer) owns(session fs.SessionID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return session == p.session
+}
+
 func (p *proposer) wake() {
 	select {
 	case p.kick <- struct{}{}:
 	default:
-	}
-}
-
-func (p *proposer) forget(seq uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.bySeq[seq]; e != nil {
-		p.queue.Remove(e)
-		delete(p.bySeq, seq)
 	}
 }
 
@@ -203,16 +226,22 @@ func (p *proposer) due(epoch uint64, now time.Time) [][]byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out [][]byte
-	for e := p.queue.Back(); e != nil; e = e.Prev() {
-		pr := e.Value.(*proposal)
-		if pr.epoch == epoch && now.Sub(pr.sentAt) < resendAfter {
-			continue
+	for e := p.queue.Front(); e != nil; {
+		pr, next := e.Value.(*proposal), e.Next()
+		switch {
+		case now.After(pr.expires):
+			pr.err = unknownOutcome(context.DeadlineExceeded)
+			p.queue.Remove(e)
+			delete(p.bySeq, pr.seq)
+			close(pr.done)
+		case pr.epoch != epoch:
+			pr.epoch, pr.sentAt, pr.again = epoch, now, resendAfter
+			out = append(out, pr.encoded)
+		case now.Sub(pr.sentAt) >= pr.again:
+			pr.sentAt, pr.again = now, min(2*pr.again, resendMax)
+			out = append(out, pr.encoded)
 		}
-		pr.epoch, pr.sentAt = epoch, now
-		out = append(out, pr.encoded)
-	}
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
+		e = next
 	}
 	return out
 }

@@ -38,6 +38,8 @@ func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
 			return err
 		case verdict == protocol.NoLease && leased:
 			continue // it was granted after the read began: what was read may be older
+		case verdict == protocol.NoLease && n.lostFor() > leaseWait:
+			return n.withoutLease(err) // the wait is for the first ones only, not for each call of an ls
 		case verdict == protocol.NoLease:
 			if giveUp == nil {
 				t := time.NewTimer(leaseWait)
@@ -48,14 +50,32 @@ func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
 		select {
 		case <-changed:
 		case <-giveUp:
-			if n.o.OnLost == LostStale {
-				return err
-			}
-			return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errNoLease}
+			return n.withoutLease(err)
+		case <-n.propose.ended:
+			return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errEnded}
 		case <-ctx.Done():
 			return &fs.Error{Op: "read metadata", Kind: fs.ErrInterrupted, Err: ctx.Err()}
 		}
 	}
+}
+
+// withoutLease is the answer of a node that lost its lease, to a read that
+// ended with err.
+func (n *Node) withoutLease(err error) error {
+	if n.o.OnLost == LostStale {
+		return err
+	}
+	return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errNoLease}
+}
+
+// lostFor tells for how long there has been no lease; 0 with one.
+func (n *Node) lostFor() time.Duration {
+	n.pmu.Lock()
+	defer n.pmu.Unlock()
+	if n.noLease == 0 {
+		return 0
+	}
+	return n.clock.Now().Slow - n.noLease
 }
 
 // verdict also returns whether there is a lease now, and what to wait for, all
@@ -120,6 +140,8 @@ func (n *Node) awaitStable(ctx context.Context, at fs.Index) error {
 		case <-changed:
 		case <-ctx.Done():
 			return unknownOutcome(ctx.Err())
+		case <-n.propose.ended:
+			return unknownOutcome(errEnded)
 		}
 	}
 }

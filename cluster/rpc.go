@@ -58,7 +58,9 @@ func (n *Node) sendProtocol(m protocol.Message) {
 // sendProposals sends commands to the leader, or queues them if that is here.
 func (n *Node) sendProposals(leader fs.NodeID, encoded [][]byte) {
 	if leader == n.o.ID {
-		n.submit(encoded)
+		if !n.submit(encoded) {
+			n.notLeader(leader) // not yet, or not any more
+		}
 		return
 	}
 	addr := n.roster.Load().addr(leader)
@@ -73,11 +75,12 @@ func (n *Node) sendProposals(leader fs.NodeID, encoded [][]byte) {
 // submit queues commands for the log; false if this node does not lead. What
 // the full queue drops comes again.
 func (n *Node) submit(encoded [][]byte) bool {
-	if !n.leads() {
+	b := n.batcher.Load()
+	if b == nil {
 		return false
 	}
 	for _, c := range encoded {
-		n.batcher.submit(c)
+		b.submit(c)
 	}
 	return true
 }

@@ -37,10 +37,10 @@ func (n *Node) keepSession(ctx context.Context) {
 			registered, session = false, newSession()
 			fallthrough
 		case !known:
-			if asked++; asked > sessionTries { // it may have been ended before this node saw it begin
-				asked, session = 0, newSession()
-			}
 			if l := n.leader(); l.id != "" {
+				if asked++; asked > sessionTries { // it may have been ended before this node saw it begin
+					asked, session = 0, newSession()
+				}
 				n.sendProposals(l.id, [][]byte{meta.EncodeCommand(fs.Command{
 					Now: fs.TimeOf(time.Now()), Op: fs.OpenSession{Session: session, Node: n.o.ID},
 				})})

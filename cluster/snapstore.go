@@ -23,6 +23,7 @@ import (
 //
 //	DIR/<term>-<index>/snapshot.json   raft's description
 //	DIR/<term>-<index>/state/          the checkpoint
+//	DIR/<term>-<index>/taken           the live store has this state, or a later one
 //	DIR/.tmp-*                         unfinished; removed at start
 type snapshotStore struct {
 	dir   string
@@ -37,6 +38,7 @@ const snapshotsKept = 2
 const (
 	snapshotFile  = "snapshot.json"
 	snapshotState = "state"
+	snapshotTaken = "taken"
 	tmpPrefix     = ".tmp-"
 )
 
@@ -59,7 +61,7 @@ func openSnapshotStore(dir string, confs *confLog) (*snapshotStore, error) {
 		return nil, err
 	}
 	if len(metas) > 0 {
-		confs.saw(metas[0].ConfigurationIndex, metas[0].Configuration)
+		confs.sawSnapshot(metas[0].ConfigurationIndex, metas[0].Configuration)
 	}
 	return s, nil
 }
@@ -156,8 +158,8 @@ func (s *snapshotStore) publish(k *sink) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	final := filepath.Join(s.dir, k.meta.ID)
-	if err := os.RemoveAll(final); err != nil { // the same snapshot again, sent twice
-		return err
+	if _, err := os.Stat(filepath.Join(final, snapshotFile)); err == nil {
+		return os.RemoveAll(k.tmp) // the same snapshot again, sent twice
 	}
 	if err := os.Rename(k.tmp, final); err != nil {
 		return err
@@ -165,7 +167,7 @@ func (s *snapshotStore) publish(k *sink) error {
 	if err := syncDir(s.dir); err != nil {
 		return err
 	}
-	s.confs.saw(k.meta.ConfigurationIndex, k.meta.Configuration)
+	s.confs.sawSnapshot(k.meta.ConfigurationIndex, k.meta.Configuration)
 	metas, err := s.List()
 	if err != nil {
 		return err
@@ -191,9 +193,30 @@ type sink struct {
 
 func (k *sink) ID() string { return k.meta.ID }
 
-// adopt lets make create the state directory itself.
+// adopt lets make create the state directory itself, from the live store.
 func (k *sink) adopt(make func(dir string) error) error {
-	return make(filepath.Join(k.tmp, snapshotState))
+	if err := make(filepath.Join(k.tmp, snapshotState)); err != nil {
+		return err
+	}
+	return writeFileSync(filepath.Join(k.tmp, snapshotTaken), nil)
+}
+
+// taken tells whether the live store took a received snapshot over.
+func (s *snapshotStore) taken(id string) bool {
+	_, err := os.Stat(filepath.Join(s.dir, id, snapshotTaken))
+	return err == nil
+}
+
+// setTaken notes that it did. Without the note it does so again at the next
+// start, which costs time only.
+func (s *snapshotStore) setTaken(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := filepath.Join(s.dir, id)
+	if err := writeFileSync(filepath.Join(dir, snapshotTaken), nil); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 func (k *sink) Write(b []byte) (int, error) {

@@ -32,7 +32,10 @@ func (n *Node) Status() Status {
 	l := n.leader()
 	s := Status{
 		Node: n.o.ID, Cluster: n.o.Cluster, UUID: n.uuid(), Leader: l.id, Term: l.term,
-		Applied: n.store.applied(), Commit: fs.Index(n.raft.CommitIndex()),
+		Applied: n.store.applied(),
+	}
+	if r := n.raft(); r != nil {
+		s.Commit = fs.Index(r.CommitIndex())
 	}
 	r := n.roster.Load()
 	s.Members = len(r.members)

@@ -61,12 +61,7 @@ func (t *pushTransport) AppendEntriesPipeline(id raft.ServerID, addr raft.Server
 	if err != nil {
 		return nil, err
 	}
-	p := &pushPipe{AppendPipeline: inner, t: t, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	t.mu.Lock()
-	t.pipes[p] = struct{}{}
-	t.mu.Unlock()
-	go p.run() // ends with Close
-	return p, nil
+	return newPushPipe(inner, t), nil
 }
 
 // push tells all followers that index is committed. It does not block.
@@ -94,10 +89,11 @@ func (t *pushTransport) push(index uint64) {
 // and ours on the connection.
 type pushPipe struct {
 	raft.AppendPipeline
-	t    *pushTransport
-	wake chan struct{}
-	done chan struct{}
-	once sync.Once
+	t       *pushTransport
+	wake    chan struct{}
+	done    chan struct{}
+	once    sync.Once
+	answers chan raft.AppendFuture
 
 	mu       sync.Mutex
 	hdr      raft.RPCHeader
@@ -106,6 +102,19 @@ type pushPipe struct {
 	lastIdx  uint64 // last entry sent here
 	lastTerm uint64
 	sent     uint64 // highest commit index told
+}
+
+func newPushPipe(inner raft.AppendPipeline, t *pushTransport) *pushPipe {
+	p := &pushPipe{
+		AppendPipeline: inner, t: t, wake: make(chan struct{}, 1),
+		done: make(chan struct{}), answers: make(chan raft.AppendFuture),
+	}
+	t.mu.Lock()
+	t.pipes[p] = struct{}{}
+	t.mu.Unlock()
+	go p.run()     // ends with Close
+	go p.forward() // so does this
+	return p
 }
 
 func (p *pushPipe) AppendEntries(a *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
@@ -130,6 +139,31 @@ func (p *pushPipe) run() {
 		select {
 		case <-p.wake:
 			p.push(p.t.committed.Load())
+		case <-p.done:
+			return
+		}
+	}
+}
+
+// Consumer is where raft takes the answers from.
+func (p *pushPipe) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// forward gives raft the answers. After one that makes raft leave the pipeline
+// nobody takes any more, and a push that waits for its turn to be answered
+// would keep the lock that raft needs to notice: so the pipeline is closed.
+func (p *pushPipe) forward() {
+	for {
+		select {
+		case a := <-p.AppendPipeline.Consumer():
+			select {
+			case p.answers <- a:
+			case <-p.done:
+				return
+			}
+			if r := a.Response(); !r.Success || r.Term > a.Request().Term {
+				p.Close()
+				return
+			}
 		case <-p.done:
 			return
 		}

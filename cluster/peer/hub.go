@@ -102,6 +102,17 @@ func (h *Hub) track(c net.Conn) bool {
 	return true
 }
 
+// goRun runs f on a goroutine that Run waits for; false once Run has ended.
+func (h *Hub) goRun(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx == nil || h.ctx.Err() != nil {
+		return false
+	}
+	h.wg.Go(f)
+	return true
+}
+
 func (h *Hub) untrack(c net.Conn) {
 	c.Close()
 	h.mu.Lock()

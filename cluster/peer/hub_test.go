@@ -188,6 +188,41 @@ func TestCallEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// Calls to a peer that does not answer end with their contexts, all at once.
+func TestCallsEndWhileDialing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHub(Options{
+		Identity: func() Identity { return Identity{Node: "a"} }, Listener: ln, Logger: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); h.Run(ctx) }()
+	for !h.goRun(func() {}) {
+		time.Sleep(time.Millisecond)
+	}
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			cctx, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+			defer stop()
+			if _, err := h.Call(cctx, "x", 1, nil); fs.KindOf(err) != fs.ErrIO {
+				t.Errorf("call: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if d := time.Since(began); d >= dialTimeout { // one after the other, each would have its own attempt
+		t.Errorf("ten calls with 50 ms each took %v", d)
+	}
+	cancel()
+	<-ended
+}
+
 func FuzzFrame(f *testing.F) {
 	good := frame{kind: frameCall, method: 3, id: 9, body: []byte("body")}
 	f.Add(append(good.appendHeader(nil), good.body...))

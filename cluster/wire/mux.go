@@ -172,6 +172,10 @@ func (m *Mux) Dial(ctx context.Context, addr string, s Stream) (net.Conn, error)
 	return c, nil
 }
 
+// unsentMax is how much the kernel takes before it has been sent: what is urgent
+// waits for no more than that on a slow link.
+const unsentMax = 128 << 10
+
 // bound makes the kernel give a silent peer up after userTimeout. Without it a
 // connection to a machine that lost its power takes a quarter of an hour to fail
 // (tcp(7), TCP_USER_TIMEOUT).
@@ -183,6 +187,7 @@ func bound(c net.Conn) {
 	if raw, err := t.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMax)
 		})
 	}
 }
