@@ -107,36 +107,30 @@ func TestAppendsFromAllNodes(t *testing.T) {
 	line := func(node string, i int) []byte {
 		return fmt.Appendf(nil, "[%s %06d] PHP Warning: something that is %s long\n", node, i, string(bytes.Repeat([]byte("very "), i%17)))
 	}
-	kinds := []struct {
-		name  string
-		batch func(p place, own string, from, to int) []probe.Op
-	}{
-		{"held open", func(p place, own string, from, to int) []probe.Op {
+	held := func(sync bool) func(p place, own string, from, to int) []probe.Op {
+		return func(p place, own string, from, to int) []probe.Op {
 			var ops []probe.Op
 			if from == 0 {
 				ops = append(ops, probe.Open(p.h, p.at("log"), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND, 0o644))
 			}
 			for i := from; i < to; i++ {
 				ops = append(ops, probe.Write(p.h, line(own, i)))
+				if sync {
+					ops = append(ops, probe.Fsync(p.h))
+				}
 			}
 			if to == n {
 				ops = append(ops, probe.Close(p.h))
 			}
 			return ops
-		}},
-		{"held open, fsync after each line", func(p place, own string, from, to int) []probe.Op {
-			var ops []probe.Op
-			if from == 0 {
-				ops = append(ops, probe.Open(p.h, p.at("log"), unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND, 0o644))
-			}
-			for i := from; i < to; i++ {
-				ops = append(ops, probe.Write(p.h, line(own, i)), probe.Fsync(p.h))
-			}
-			if to == n {
-				ops = append(ops, probe.Close(p.h))
-			}
-			return ops
-		}},
+		}
+	}
+	kinds := []struct {
+		name  string
+		batch func(p place, own string, from, to int) []probe.Op
+	}{
+		{"held open", held(false)},
+		{"held open, fsync after each line", held(true)},
 		{"opened for each line", func(p place, own string, from, to int) []probe.Op {
 			var ops []probe.Op
 			for i := from; i < to; i++ {

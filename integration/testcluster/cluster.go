@@ -63,7 +63,8 @@ func (s *Session) Start(o Config) (*Cluster, error) {
 }
 
 // StartFor is Start for a test: it closes the cluster at the test's end, fails
-// the test if that leaves anything behind, and shows the logs of a test that failed.
+// the test if that leaves anything behind or an agent crashed, and shows the logs
+// of a test that failed.
 func (s *Session) StartFor(t testing.TB, o Config) *Cluster {
 	t.Helper()
 	c, err := s.Start(o)
@@ -71,11 +72,10 @@ func (s *Session) StartFor(t testing.TB, o Config) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		failed := t.Failed()
-		if err := c.Close(); err != nil {
+		if err := errors.Join(c.Close(), c.crashed()); err != nil {
 			t.Errorf("after the test: %v", err)
 		}
-		if failed || t.Failed() {
+		if t.Failed() {
 			c.keepLogs(t)
 		}
 	})

@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,16 +14,45 @@ import (
 // logShown is how much of each log a failed test prints.
 const logShown = 3 << 10
 
+// crashes are the first words of what the Go runtime says when a program has a
+// fault that no error value carries.
+var crashes = [][]byte{[]byte("\npanic: "), []byte("\nfatal error: "), []byte("WARNING: DATA RACE")}
+
+// crashed finds such words in the agents' logs.
+func (c *Cluster) crashed() error {
+	logs, err := c.logs()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range logs {
+		b, err := os.ReadFile(l)
+		if err != nil {
+			return err
+		}
+		for _, w := range crashes {
+			if i := bytes.Index(b, w); i >= 0 {
+				errs = append(errs, fmt.Errorf("%s: %s", l, b[i:min(len(b), i+logShown)]))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) logs() ([]string, error) {
+	logs, err := filepath.Glob(filepath.Join(c.Dir, "node*", "agent.log"))
+	return append(logs, filepath.Join(c.top, "dev.log")), err
+}
+
 // keepLogs prints the ends of the cluster's logs, and copies them whole to the
 // directory that EnvKeep names.
 func (c *Cluster) keepLogs(t testing.TB) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(c.Dir, "node*", "agent.log"))
+	logs, err := c.logs()
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	logs = append(logs, filepath.Join(c.top, "dev.log"))
 	for _, l := range logs {
 		t.Logf("the end of %s:\n%s", l, tail(l, logShown))
 	}
@@ -44,11 +74,16 @@ func (c *Cluster) keepLogs(t testing.TB) {
 	t.Logf("the logs are in %s", to)
 }
 
-// Stacks writes the goroutines of all agents that answer to the test's log:
-// what is needed to understand a hang.
+// Stacks writes status and goroutines of all agents that answer to the test's
+// log: what is needed to understand a hang.
 func (c *Cluster) Stacks(t testing.TB) {
 	t.Helper()
 	for _, n := range c.Nodes {
+		if b, _, err := n.Get("/status"); err != nil {
+			t.Logf("%s: no status to be had: %v", n.ID, err)
+		} else {
+			t.Logf("status of %s: %s", n.ID, b)
+		}
 		b, code, err := n.Get("/debug/pprof/goroutine?debug=2")
 		if err != nil || code != 200 {
 			t.Logf("%s: no goroutines to be had: %v, status %d", n.ID, err, code)
