@@ -15,9 +15,12 @@ RACE_PKGS := ./cache/... ./cluster/... ./fs/fuse/... ./fs/object/... ./fs/vfs/..
 UNIT_PKGS := ./cache/... ./cluster/... ./cmd/... ./fs/...
 
 FUZZTIME  ?= 20s
+SIM_SEEDS ?= 20000
 DEMO_DIR  ?= /tmp/wpfs-demo
 
 export PATH := $(TOOLS):$(PATH)
+# make test must not pass because something was not there to test with.
+test unit race integration: export WPFS_REQUIRE_S3 = 1
 
 .DEFAULT_GOAL := help
 
@@ -58,7 +61,7 @@ posix: ## the POSIX suite on a real mount (root)
 
 .PHONY: sim
 sim: ## the simulation of the consistency core, at length
-	$(GO) test -count=1 -timeout 30m -v ./cluster/protocol/...
+	WPFS_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 120m -run 'TestProtocolHolds' -v ./cluster/protocol/sim
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME

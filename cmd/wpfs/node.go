@@ -95,6 +95,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	}
 	reg.MustRegister(newPartMetrics(n))
 	n.cluster.SetChunks(n.disk)
+	n.cluster.SetKeepInline(n.tier.KeepInline)
 	n.cluster.SetHolder(n.vfs)
 	return n, nil
 }
