@@ -59,6 +59,8 @@ func TestReadDirWhileEntriesChange(t *testing.T) {
 			for i := range 600 {
 				b.mkdir(dir, fmt.Sprint("stays", i))
 				b.mkdir(dir, fmt.Sprint("goes", i))
+				b.mkdir(dir, fmt.Sprint("is gone", i))
+				must(t, b.Rmdir(b.ctx, fs.Rmdir{Parent: dir, Name: fmt.Sprint("is gone", i)}))
 			}
 			step := 0
 			seen := b.list(dir, portion, func() {

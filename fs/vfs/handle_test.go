@@ -1,10 +1,10 @@
 package vfs_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 
@@ -58,41 +58,35 @@ func TestHoldsWaitsForCreate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			committed, goOn := make(chan struct{}), make(chan struct{})
-			b.meta.After(func(_ fs.Op, err error) error {
-				close(committed)
-				<-goOn
-				return err
-			})
-			made := async(func() fs.Attr {
-				a, _, err := create(b)
-				if err != nil {
-					t.Error(err)
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				goOn := make(chan struct{})
+				b.meta.After(func(_ fs.Op, err error) error {
+					<-goOn
+					return err
+				})
+				made := async(func() fs.Attr {
+					a, _, err := create(b)
+					must(t, err)
+					return a
+				})
+				synctest.Wait() // it is committed
+				// The first inode of a new file system has the number after the root's.
+				held := async(func() []fs.Ino { return b.holds(fs.RootIno + 1) })
+				synctest.Wait()
+				select {
+				case got := <-held:
+					t.Errorf("answered %v while a create was in flight", got)
+				default:
 				}
-				return a
-			})
-			<-committed
-			// The first inode of a new file system has the number after the root's.
-			held := async(func() []fs.Ino {
-				held, err := b.Holds(context.Background(), []fs.Ino{2})
-				if err != nil {
-					t.Error(err)
+				close(goOn)
+				if a := <-made; a.Ino != fs.RootIno+1 {
+					t.Fatalf("made inode %d, want %d", a.Ino, fs.RootIno+1)
 				}
-				return held
+				if got := <-held; !slices.Equal(got, []fs.Ino{fs.RootIno + 1}) {
+					t.Errorf("held: %v, want the new inode", got)
+				}
 			})
-			select {
-			case got := <-held:
-				t.Errorf("answered %v while a create was in flight", got)
-			default:
-			}
-			close(goOn)
-			if a := <-made; a.Ino != 2 {
-				t.Fatalf("made inode %d, want 2", a.Ino)
-			}
-			if got := <-held; !slices.Equal(got, []fs.Ino{2}) {
-				t.Errorf("held: %v, want inode 2", got)
-			}
 		})
 	}
 }

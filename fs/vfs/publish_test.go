@@ -1,6 +1,7 @@
 package vfs_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -342,6 +343,29 @@ func TestGoneInodeLosesContent(t *testing.T) {
 	b.want(ino, "")
 }
 
+// TestLossTakesOnlyTheRest: what was published before the fault, and what is
+// written after it, stays.
+func TestLossTakesOnlyTheRest(t *testing.T) {
+	b := newBench(t)
+	ino, h := b.create("f")
+	b.write(h, "abc", 0)
+	b.appendTo(h, "lost")
+	b.meta.Before(func(op fs.Op) error {
+		if _, ok := op.(fs.Append); ok {
+			b.write(h, "d", 3)
+			return fs.ErrStale
+		}
+		return nil
+	})
+	if err := b.Flush(b.ctx, h); !errors.Is(err, fs.ErrStale) {
+		t.Errorf("flush: %v, want %v", err, fs.ErrStale)
+	}
+	b.meta.Before(nil)
+	b.want(ino, "abcd")
+	b.close(h)
+	b.newNode().want(ino, "abcd")
+}
+
 // TestRefusedAttributesKeepContent: a chown that is refused must not take the
 // content in the same operation with it.
 func TestRefusedAttributesKeepContent(t *testing.T) {
@@ -389,10 +413,46 @@ func TestBackgroundPublishes(t *testing.T) {
 	}
 }
 
+// TestStopDoesNotAbandon: when the background is told to stop, it waits for an
+// append in flight. Its outcome would be unknown otherwise, and Drain would send
+// it again.
+func TestStopDoesNotAbandon(t *testing.T) {
+	b := newBench(t, func(o *vfs.Options) { o.PublishAfter = time.Millisecond })
+	ino, h := b.create("f")
+	flying, land := make(chan struct{}), make(chan struct{})
+	b.meta.Before(func(fs.Op) error {
+		close(flying)
+		<-land
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := async(func() error { return b.Run(ctx) })
+	b.appendTo(h, "line\n")
+	<-flying
+	cancel()
+	select {
+	case <-done:
+		t.Error("Run returned with an append in flight")
+	default:
+	}
+	close(land)
+	must(t, <-done)
+	b.meta.Before(nil)
+	must(t, b.Drain(t.Context()))
+	b.want(ino, "line\n")
+	if got := describe(b.meta.Ops()); got != "create; append 5" {
+		t.Errorf("operations: %s", got)
+	}
+}
+
 // TestManyRanges: more ranges than one operation may carry become several.
 func TestManyRanges(t *testing.T) {
 	b := newBench(t)
 	ino, h := b.create("f")
+	b.write(h, "old content", 0)
+	b.close(h)
+	b.meta.Ops()
+	h = b.open(ino, trunc)
 	const n = fs.ExtentsMax + 100
 	want := make([]byte, 3*n-2)
 	for i := range uint64(n) {
@@ -401,7 +461,7 @@ func TestManyRanges(t *testing.T) {
 	}
 	b.close(h)
 	ops := b.meta.Ops()
-	if len(ops) != 3 || len(ops[1].(fs.Publish).Pieces) != fs.ExtentsMax || len(ops[2].(fs.Publish).Pieces) != 100 {
+	if len(ops) != 2 || len(ops[0].(fs.Publish).Pieces) != fs.ExtentsMax || len(ops[1].(fs.Publish).Pieces) != 100 {
 		t.Errorf("%d operations", len(ops))
 	}
 	b.newNode().want(ino, string(want))
@@ -457,6 +517,50 @@ func TestReaderInTheMomentOfTheCommit(t *testing.T) {
 		t.Errorf("the reader saw %q", got)
 	}
 	b.close(h)
+}
+
+// TestReaderBeforeTheCommit: a reader that got the state without an operation
+// must not miss its bytes because the segment is gone by the time it looks.
+func TestReaderBeforeTheCommit(t *testing.T) {
+	for name, read := range map[string]func(b *bench, ino fs.Ino, h vfs.Handle) uint64{
+		"read": func(b *bench, _ fs.Ino, h vfs.Handle) uint64 {
+			n, err := b.Read(b.ctx, h, make([]byte, 10), 0)
+			must(b, err)
+			return uint64(n)
+		},
+		"stat":   func(b *bench, ino fs.Ino, _ vfs.Handle) uint64 { return b.attr(ino).Size },
+		"lookup": func(b *bench, _ fs.Ino, _ vfs.Handle) uint64 { return b.lookup("f").Size },
+	} {
+		for _, last := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, last close %t", name, last), func(t *testing.T) {
+				b := newBench(t)
+				ino, h := b.create("f")
+				b.write(h, "abc", 0)
+				reader := h
+				if last && name != "read" {
+					reader = 0
+				} else {
+					reader = b.open(ino, unix.O_RDONLY)
+				}
+				b.meta.AfterRead(func() {
+					b.meta.AfterRead(nil)
+					b.close(h)
+				})
+				if size := read(b, ino, reader); size != 3 {
+					t.Errorf("the reader saw %d bytes, want 3", size)
+				}
+			})
+		}
+	}
+}
+
+func (n *node) lookup(name string) fs.Attr {
+	n.t.Helper()
+	a, err := n.Lookup(n.ctx, fs.RootIno, name)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return a
 }
 
 // TestReaderDoesNotWaitForEver: while an operation hangs, readers are served.
@@ -570,5 +674,8 @@ func TestFsync(t *testing.T) {
 	must(t, b.Fsync(b.ctx, w))
 	if n := b.chunks.Unsynced(); n != 0 {
 		t.Errorf("%d chunks without fsync after write and fsync", n)
+	}
+	if again, _ := b.chunks.Count(); again != puts+1 {
+		t.Errorf("write and fsync stored %d chunks, want 1", again-puts)
 	}
 }

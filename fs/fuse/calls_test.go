@@ -1,0 +1,429 @@
+package fuse_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestRequests pins which requests common calls make: what the mount's options
+// and the flags of opened files are for.
+func TestRequests(t *testing.T) {
+	m := newSite(t).node(t)
+	path := m.path("f")
+	must(t, os.WriteFile(path, []byte("content"), 0o644))
+	tests := []struct {
+		name string
+		do   func()
+		want map[string]uint64 // of the kinds that matter
+	}{
+		{"read", func() { _, err := os.ReadFile(path); must(t, err) },
+			map[string]uint64{"open": 1, "flush": 0}},
+		{"O_TRUNC comes with OPEN", func() { must(t, os.WriteFile(path, []byte("x"), 0)) },
+			map[string]uint64{"open": 1, "setattr": 0, "write": 1, "flush": 1}},
+		{"no readdirplus", func() { _, err := os.ReadDir(m.dir); must(t, err) },
+			map[string]uint64{"opendir": 1, "lookup": 0}},
+		{"write 3 MiB", func() { must(t, os.WriteFile(path, make([]byte, 3<<20), 0)) },
+			map[string]uint64{"write": 3}},
+		{"stat twice", func() { stat(t, path); stat(t, path) },
+			map[string]uint64{"lookup": 2}},
+	}
+	for _, tt := range tests {
+		before := m.server.Stats().Requests
+		tt.do()
+		after := m.server.Stats().Requests
+		for kind, want := range tt.want {
+			if got := after[kind] - before[kind]; got != want {
+				t.Errorf("%s: %d %s requests, want %d", tt.name, got, kind, want)
+			}
+		}
+	}
+	if n := m.server.Stats().Inodes; n < 1 || n > 3 {
+		t.Errorf("the kernel is thought to know %d inodes", n)
+	}
+}
+
+func stat(t testing.TB, path string) unix.Stat_t {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
+	return st
+}
+
+// TestSparse: holes cost nothing and are zero, far out.
+func TestSparse(t *testing.T) {
+	m := newSite(t).node(t)
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	const far = 1 << 40
+	for _, off := range []int64{0, 1 << 30, far} {
+		_, err := f.WriteAt([]byte("data"), off)
+		must(t, err)
+	}
+	must(t, f.Sync())
+	if st := stat(t, m.path("f")); st.Size != far+4 || st.Blocks > 8 {
+		t.Errorf("size %d in %d blocks", st.Size, st.Blocks)
+	}
+	p := make([]byte, 10)
+	_, err = f.ReadAt(p, 1<<30-3)
+	must(t, err)
+	if string(p) != "\x00\x00\x00data\x00\x00\x00" {
+		t.Errorf("around the data: %q", p)
+	}
+	for _, tt := range []struct{ off, data, hole int64 }{{0, 0, 4}, {4, 1 << 30, 4}, {far, far, far + 4}} {
+		data, err := f.Seek(tt.off, unix.SEEK_DATA)
+		must(t, err)
+		hole, err := f.Seek(tt.off, unix.SEEK_HOLE)
+		must(t, err)
+		if data != tt.data || hole != tt.hole {
+			t.Errorf("from %d: data %d, hole %d; want %d, %d", tt.off, data, hole, tt.data, tt.hole)
+		}
+	}
+}
+
+// TestLargeFile: more than memory and staging buffers, through the kernel.
+func TestLargeFile(t *testing.T) {
+	s := newSite(t)
+	m := s.node(t, func(o *options) { o.vfs.MemoryBytesMax = 1 << 20 })
+	block := func(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 4), 7, 9}, 1<<18) }
+	const blocks = 64
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	for i := range blocks {
+		_, err := f.Write(block(i))
+		must(t, err)
+	}
+	must(t, f.Close())
+	f, err = os.Open(s.node(t).path("f"))
+	must(t, err)
+	defer f.Close()
+	p := make([]byte, 1<<20)
+	for i := range blocks {
+		if _, err := io.ReadFull(f, p); err != nil || !bytes.Equal(p, block(i)) {
+			t.Fatalf("block %d differs, %v", i, err)
+		}
+	}
+}
+
+// TestManyHandles: thousands of files open at once, each with its own content.
+func TestManyHandles(t *testing.T) {
+	m := newSite(t).node(t)
+	const n = 2000
+	var files []*os.File
+	for i := range n {
+		f, err := os.Create(m.path(fmt.Sprint(i)))
+		must(t, err)
+		files = append(files, f)
+		_, err = fmt.Fprint(f, i)
+		must(t, err)
+	}
+	if h := m.vfs.Stats().Handles; h < n {
+		t.Errorf("%d handles, want %d", h, n)
+	}
+	for i, f := range files {
+		must(t, f.Close())
+		if i%100 == 0 {
+			got, err := os.ReadFile(f.Name())
+			must(t, err)
+			if string(got) != fmt.Sprint(i) {
+				t.Errorf("file %d has %q", i, got)
+			}
+		}
+	}
+	eventually(t, "all are released", func() bool { return m.vfs.Stats().Handles == 0 })
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s still not: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestNames: renameat2, link and O_TMPFILE.
+func TestNames(t *testing.T) {
+	m := newSite(t).node(t)
+	a, b := m.path("a"), m.path("b")
+	must(t, os.WriteFile(a, []byte("A"), 0o644))
+	must(t, os.WriteFile(b, []byte("B"), 0o644))
+	rename := func(flags uint) error { return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, flags) }
+	if err := rename(unix.RENAME_NOREPLACE); err != unix.EEXIST {
+		t.Errorf("NOREPLACE: %v, want %v", err, unix.EEXIST)
+	}
+	must(t, rename(unix.RENAME_EXCHANGE))
+	if got, _ := os.ReadFile(a); string(got) != "B" {
+		t.Errorf("after the exchange a has %q", got)
+	}
+	if err := rename(unix.RENAME_WHITEOUT); err != unix.EINVAL {
+		t.Errorf("WHITEOUT: %v, want %v", err, unix.EINVAL)
+	}
+	fd, err := unix.Open(m.dir, unix.O_TMPFILE|unix.O_RDWR, 0o644)
+	must(t, err)
+	_, err = unix.Write(fd, []byte("T"))
+	must(t, err)
+	must(t, unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, m.path("t"), unix.AT_SYMLINK_FOLLOW))
+	must(t, unix.Close(fd))
+	if got, err := os.ReadFile(m.path("t")); string(got) != "T" || err != nil {
+		t.Errorf("linked temporary file has %q, %v", got, err)
+	}
+	if err := os.WriteFile(m.path(strings.Repeat("x", 256)), nil, 0o644); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("name of 256 bytes: %v, want %v", err, unix.ENAMETOOLONG)
+	}
+	if _, err := os.Stat(m.path(strings.Repeat("x", 256))); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Errorf("stat of a name of 256 bytes: %v, want %v", err, unix.ENAMETOOLONG)
+	}
+}
+
+// TestNodes: fifos, sockets and devices keep type and number; statx knows the
+// birth time.
+func TestNodes(t *testing.T) {
+	m := newSite(t).node(t)
+	for i, mode := range []uint32{unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFCHR, unix.S_IFBLK} {
+		path, dev := m.path(fmt.Sprint(i)), 0
+		if i >= 2 {
+			dev = int(unix.Mkdev(259, 70_000))
+		}
+		must(t, unix.Mknod(path, mode|0o640, dev))
+		var stx unix.Statx_t
+		must(t, unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_ALL, &stx))
+		if st := stat(t, path); st.Mode != mode|0o640 || int(st.Rdev) != dev {
+			t.Errorf("mode %o rdev %d, want %o and %d", st.Mode, st.Rdev, mode|0o640, dev)
+		}
+		if stx.Mask&unix.STATX_BTIME == 0 || stx.Btime != stx.Mtime || int(unix.Mkdev(stx.Rdev_major, stx.Rdev_minor)) != dev {
+			t.Errorf("statx: mask %x, btime %v, mtime %v, device %d:%d", stx.Mask, stx.Btime, stx.Mtime, stx.Rdev_major, stx.Rdev_minor)
+		}
+	}
+}
+
+// TestFileHandles: NFS export and open_by_handle_at(2) find files by inode
+// number after the kernel forgot them.
+func TestFileHandles(t *testing.T) {
+	m := newSite(t).node(t)
+	must(t, os.MkdirAll(m.path("d/e"), 0o755))
+	must(t, os.WriteFile(m.path("d/e/f"), []byte("content"), 0o644))
+	file, _, err := unix.NameToHandleAt(unix.AT_FDCWD, m.path("d/e/f"), 0)
+	must(t, err)
+	dir, _, err := unix.NameToHandleAt(unix.AT_FDCWD, m.path("d/e"), 0)
+	must(t, err)
+	must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
+	root, err := unix.Open(m.dir, unix.O_RDONLY, 0)
+	must(t, err)
+	defer unix.Close(root)
+	fd, err := unix.OpenByHandleAt(root, dir, unix.O_RDONLY)
+	must(t, err)
+	must(t, unix.Close(fd))
+	fd, err = unix.OpenByHandleAt(root, file, unix.O_RDONLY)
+	must(t, err)
+	p := make([]byte, 20)
+	if n, err := unix.Read(fd, p); string(p[:n]) != "content" || err != nil {
+		t.Errorf("read %q, %v", p[:n], err)
+	}
+	must(t, unix.Close(fd))
+	must(t, os.Remove(m.path("d/e/f")))
+	if _, err := unix.OpenByHandleAt(root, file, unix.O_RDONLY); err != unix.ESTALE {
+		t.Errorf("open of a removed file: %v, want %v", err, unix.ESTALE)
+	}
+}
+
+// TestReadDirStable: a listing of 10,000 entries by small portions, while
+// another node adds and removes others, has each that stays exactly once.
+func TestReadDirStable(t *testing.T) {
+	s := newSite(t)
+	m, other := s.node(t), s.node(t)
+	must(t, os.Mkdir(m.path("d"), 0o755))
+	const n = 10_000
+	for i := range n {
+		must(t, os.Symlink("x", m.path(fmt.Sprintf("d/stays%d", i))))
+	}
+	stop := make(chan struct{})
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			name := other.path(fmt.Sprintf("d/comes%d", i%50))
+			if os.Symlink("x", name) != nil {
+				_ = os.Remove(name) // it exists
+			}
+		}
+	})
+	for range 3 {
+		d, err := os.Open(m.path("d"))
+		must(t, err)
+		seen := map[string]int{}
+		for {
+			names, err := d.Readdirnames(100)
+			if err == io.EOF {
+				break
+			}
+			must(t, err)
+			for _, name := range names {
+				seen[name]++
+			}
+		}
+		must(t, d.Close())
+		for i := range n {
+			if k := seen[fmt.Sprintf("stays%d", i)]; k != 1 {
+				t.Fatalf("stays%d is listed %d times", i, k)
+			}
+		}
+	}
+	close(stop)
+	changing.Wait()
+}
+
+// TestXattrLimits through the kernel.
+func TestXattrLimits(t *testing.T) {
+	m := newSite(t).node(t)
+	path := m.path("f")
+	must(t, os.WriteFile(path, nil, 0o644))
+	// user::rw-, group::r--, other::r-- as linux/posix_acl_xattr.h has it.
+	acl := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" +
+		"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff")
+	if err := unix.Setxattr(path, "system.posix_acl_access", acl, 0); err != unix.EOPNOTSUPP {
+		t.Errorf("set an ACL: %v, want %v", err, unix.EOPNOTSUPP)
+	}
+	must(t, unix.Setxattr(path, "user.a", make([]byte, 64<<10), 0))
+	if _, err := unix.Getxattr(path, "user.a", make([]byte, 10)); err != unix.ERANGE {
+		t.Errorf("short buffer: %v, want %v", err, unix.ERANGE)
+	}
+	if err := unix.Setxattr(path, "user.a", nil, unix.XATTR_CREATE); err != unix.EEXIST {
+		t.Errorf("create again: %v, want %v", err, unix.EEXIST)
+	}
+	if err := unix.Setxattr(path, "user.b", nil, unix.XATTR_REPLACE); err != unix.ENODATA {
+		t.Errorf("replace nothing: %v, want %v", err, unix.ENODATA)
+	}
+	must(t, unix.Setxattr(path, "user.b", nil, 0))
+	if n, err := unix.Getxattr(path, "user.b", nil); n != 0 || err != nil {
+		t.Errorf("empty value: %d, %v", n, err)
+	}
+}
+
+// TestCopyFileRange: shared where possible, and copied by the kernel where not;
+// the result is the same.
+func TestCopyFileRange(t *testing.T) {
+	s := newSite(t)
+	m := s.node(t)
+	for _, size := range []int{10, 300_000, 9 << 20} {
+		content := bytes.Repeat([]byte("0123456789"), size/10)
+		must(t, os.WriteFile(m.path("src"), content, 0o644))
+		src, err := os.Open(m.path("src"))
+		must(t, err)
+		dst, err := os.Create(m.path("dst"))
+		must(t, err)
+		for at := 0; at < len(content); {
+			n, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, len(content)-at, 0)
+			must(t, err)
+			if n == 0 {
+				t.Fatalf("%d of %d bytes copied", at, len(content))
+			}
+			at += n
+		}
+		must(t, errors.Join(src.Close(), dst.Close()))
+		got, err := os.ReadFile(s.node(t).path("dst"))
+		must(t, err)
+		if !bytes.Equal(got, content) {
+			t.Errorf("copy of %d bytes differs", len(content))
+		}
+	}
+	if m.vfs.Stats().CopiedBytes < 9<<20 {
+		t.Errorf("only %d bytes were shared", m.vfs.Stats().CopiedBytes)
+	}
+}
+
+// TestStatfs has sane numbers.
+func TestStatfs(t *testing.T) {
+	m := newSite(t).node(t)
+	must(t, os.WriteFile(m.path("f"), make([]byte, 1<<20), 0o644))
+	var st unix.Statfs_t
+	must(t, unix.Statfs(m.dir, &st))
+	used := (st.Blocks - st.Bfree) * uint64(st.Bsize)
+	if st.Bsize != 4096 || st.Namelen != 255 || used != 1<<20 || st.Files-st.Ffree != 2 || st.Bavail == 0 {
+		t.Errorf("%+v, %d bytes used", st, used)
+	}
+}
+
+// TestOpenUnlinked: a file without a name is readable and writable on every
+// node that has it open.
+func TestOpenUnlinked(t *testing.T) {
+	s := newSite(t)
+	m, other := s.node(t), s.node(t)
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0o644))
+	here, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer here.Close()
+	there, err := os.OpenFile(other.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer there.Close()
+	ino := stat(t, m.path("f")).Ino
+	must(t, os.Remove(m.path("f")))
+	if _, err := os.Stat(other.path("f")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("stat on the other node: %v", err)
+	}
+	_, err = there.WriteAt([]byte("CONT"), 0)
+	must(t, err)
+	must(t, there.Sync())
+	p := make([]byte, 20)
+	if n, err := here.ReadAt(p, 0); string(p[:n]) != "CONTent" || err != io.EOF {
+		t.Errorf("read %q, %v", p[:n], err)
+	}
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(here.Fd()), &st))
+	if st.Nlink != 0 || st.Ino != ino {
+		t.Errorf("nlink %d inode %d, want 0 and %d", st.Nlink, st.Ino, ino)
+	}
+	// Opening it again by the descriptor works as on a local disk.
+	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", here.Fd()))
+	must(t, err)
+	must(t, again.Close())
+}
+
+// TestTreeCopy copies a tree in by many small files and compares it on another
+// node.
+func TestTreeCopy(t *testing.T) {
+	s := newSite(t)
+	m, other := s.node(t), s.node(t)
+	want := map[string]string{}
+	for i := range 300 {
+		name := fmt.Sprintf("dir%d/sub%d/file%d.php", i%7, i%3, i)
+		want[name] = strings.Repeat(fmt.Sprint(i, "\n"), i*i%5000)
+		must(t, os.MkdirAll(filepath.Dir(m.path(name)), 0o755))
+		must(t, os.WriteFile(m.path(name), []byte(want[name]), 0o644))
+	}
+	got := map[string]string{}
+	must(t, filepath.WalkDir(other.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		name, _ := filepath.Rel(other.dir, path)
+		got[name] = string(content)
+		return err
+	}))
+	if !maps.Equal(got, want) {
+		t.Errorf("%d files, want %d; or their content differs", len(got), len(want))
+		for _, name := range slices.Sorted(maps.Keys(want)) {
+			if got[name] != want[name] {
+				t.Fatalf("first difference: %s", name)
+			}
+		}
+	}
+}

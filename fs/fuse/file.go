@@ -1,0 +1,145 @@
+package fuse
+
+import (
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/vfs"
+)
+
+// openFlags tells the kernel how to treat a file opened with flags.
+//
+// A read-only close needs no FLUSH. An append goes where the log says, while
+// the kernel would put the bytes into the page cache where it believes the end
+// of file to be; so such files have no page cache. Nor have O_SYNC files: their
+// WRITE waits for the cluster, and must not do so with a page locked.
+func openFlags(flags uint32) uint32 {
+	var f uint32
+	if flags&unix.O_ACCMODE == unix.O_RDONLY {
+		f |= gofuse.FOPEN_NOFLUSH
+	}
+	if flags&(unix.O_APPEND|unix.O_SYNC|unix.O_DSYNC) != 0 {
+		f |= gofuse.FOPEN_DIRECT_IO
+	}
+	return f
+}
+
+// opened is the common end of the calls that open a file.
+func opened(out *gofuse.OpenOut, h vfs.Handle, flags uint32) {
+	out.Fh, out.OpenFlags = uint64(h), openFlags(flags)
+}
+
+// Open is open(2) of a file that exists. O_TRUNC comes with it
+// (ATOMIC_O_TRUNC), so that it is content like the writes that follow.
+func (n *node) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
+	n.requests.count(opOpen)
+	h, err := n.vfs.Open(n.ctx, fs.Ino(in.NodeId), vfs.OpenFlags{
+		Flags: in.Flags, KillSetid: in.Mode&gofuse.OPEN_KILL_SUIDGID != 0,
+	})
+	if err == nil {
+		opened(out, h, in.Flags)
+	}
+	return n.faults.status(err)
+}
+
+// Create is open(2) with O_CREAT of a name that the kernel believes absent.
+func (n *node) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
+	n.requests.count(opCreate)
+	a, h, err := n.vfs.Create(n.ctx, fs.Create{
+		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
+	}, createFlags(in))
+	return n.created(in, out, a, h, err)
+}
+
+// Tmpfile is open(2) with O_TMPFILE.
+func (n *node) Tmpfile(_ <-chan struct{}, in *gofuse.CreateIn, out *gofuse.CreateOut) gofuse.Status {
+	n.requests.count(opTmpfile)
+	a, h, err := n.vfs.Tmpfile(n.ctx, fs.Tmpfile{
+		Parent: fs.Ino(in.NodeId), Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
+	}, createFlags(in))
+	return n.created(in, out, a, h, err)
+}
+
+func createFlags(in *gofuse.CreateIn) vfs.OpenFlags {
+	return vfs.OpenFlags{Flags: in.Flags, KillSetid: in.OpenFlags&gofuse.OPEN_KILL_SUIDGID != 0}
+}
+
+func (n *node) created(in *gofuse.CreateIn, out *gofuse.CreateOut, a fs.Attr, h vfs.Handle, err error) gofuse.Status {
+	if err == nil {
+		n.fillEntry(&out.EntryOut, a)
+		opened(&out.OpenOut, h, in.Flags)
+	}
+	return n.faults.status(err)
+}
+
+// Read is read(2), or the kernel filling its page cache.
+func (n *node) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
+	n.requests.count(opRead)
+	got, err := n.vfs.Read(n.ctx, vfs.Handle(in.Fh), buf, in.Offset)
+	if err != nil {
+		return nil, n.faults.status(err)
+	}
+	return gofuse.ReadResultData(buf[:got]), gofuse.OK
+}
+
+// Write is write(2), or with WRITE_CACHE the kernel writing back what was
+// changed through a mapping; then the flags of open(2) are not set.
+func (n *node) Write(_ <-chan struct{}, in *gofuse.WriteIn, data []byte) (uint32, gofuse.Status) {
+	n.requests.count(opWrite)
+	mapped := in.WriteFlags&gofuse.WRITE_CACHE != 0
+	err := n.vfs.Write(n.ctx, vfs.Handle(in.Fh), data, in.Offset, vfs.WriteFlags{
+		Append:    in.Flags&unix.O_APPEND != 0 && !mapped,
+		Sync:      in.Flags&(unix.O_SYNC|unix.O_DSYNC) != 0 && !mapped,
+		KillSetid: in.WriteFlags&gofuse.WRITE_KILL_SUIDGID != 0,
+	})
+	if err != nil {
+		return 0, n.faults.status(err)
+	}
+	return uint32(len(data)), gofuse.OK
+}
+
+// Flush is close(2) of a file that may have been written; the kernel holds no
+// page or inode lock while it waits.
+func (n *node) Flush(_ <-chan struct{}, in *gofuse.FlushIn) gofuse.Status {
+	n.requests.count(opFlush)
+	return n.faults.status(n.vfs.Flush(n.ctx, vfs.Handle(in.Fh)))
+}
+
+// Fsync is fsync(2) and fdatasync(2), which are the same here: content and size
+// are committed together.
+func (n *node) Fsync(_ <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status {
+	n.requests.count(opFsync)
+	return n.faults.status(n.vfs.Fsync(n.ctx, vfs.Handle(in.Fh)))
+}
+
+// Release comes after the last close of an open file, mappings included.
+func (n *node) Release(_ <-chan struct{}, in *gofuse.ReleaseIn) {
+	n.requests.count(opRelease)
+	n.vfs.Release(vfs.Handle(in.Fh))
+}
+
+// Lseek is lseek(2) with SEEK_HOLE or SEEK_DATA.
+func (n *node) Lseek(_ <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) gofuse.Status {
+	n.requests.count(opLseek)
+	off, err := n.vfs.Seek(n.ctx, vfs.Handle(in.Fh), in.Offset, vfs.Whence(in.Whence))
+	out.Offset = off
+	return n.faults.status(err)
+}
+
+// Fallocate is fallocate(2).
+func (n *node) Fallocate(_ <-chan struct{}, in *gofuse.FallocateIn) gofuse.Status {
+	n.requests.count(opFallocate)
+	return n.faults.status(n.vfs.Allocate(vfs.Handle(in.Fh), in.Offset, in.Length, in.Mode))
+}
+
+// CopyFileRange is copy_file_range(2). For EOPNOTSUPP the kernel copies by
+// reading and writing.
+func (n *node) CopyFileRange(_ <-chan struct{}, in *gofuse.CopyFileRangeIn) (uint32, gofuse.Status) {
+	n.requests.count(opCopyFileRange)
+	if in.Flags != 0 {
+		return 0, gofuse.EINVAL
+	}
+	got, err := n.vfs.Copy(n.ctx, vfs.Handle(in.FhIn), in.OffIn, vfs.Handle(in.FhOut), in.OffOut, in.Len)
+	return uint32(got), n.faults.status(err)
+}

@@ -1,0 +1,98 @@
+package fuse
+
+import (
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/vfs"
+)
+
+// Mkdir is mkdir(2).
+func (n *node) Mkdir(_ <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	n.requests.count(opMkdir)
+	a, err := n.vfs.Mkdir(n.ctx, fs.Mkdir{
+		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
+	})
+	return n.entry(out, a, err)
+}
+
+// Mknod is mknod(2).
+func (n *node) Mknod(_ <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	n.requests.count(opMknod)
+	a, err := n.vfs.Mknod(n.ctx, fs.Mknod{
+		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode, Rdev: in.Rdev, Cred: cred(&in.InHeader),
+	})
+	return n.entry(out, a, err)
+}
+
+// Symlink is symlink(2).
+func (n *node) Symlink(_ <-chan struct{}, h *gofuse.InHeader, target, name string, out *gofuse.EntryOut) gofuse.Status {
+	n.requests.count(opSymlink)
+	a, err := n.vfs.Symlink(n.ctx, fs.Symlink{Parent: fs.Ino(h.NodeId), Name: name, Target: target, Cred: cred(h)})
+	return n.entry(out, a, err)
+}
+
+// Link is link(2).
+func (n *node) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	n.requests.count(opLink)
+	a, err := n.vfs.Link(n.ctx, fs.Link{Ino: fs.Ino(in.Oldnodeid), Parent: fs.Ino(in.NodeId), Name: name})
+	return n.entry(out, a, err)
+}
+
+// Unlink is unlink(2).
+func (n *node) Unlink(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	n.requests.count(opUnlink)
+	return n.faults.status(n.vfs.Unlink(n.ctx, fs.Unlink{Parent: fs.Ino(h.NodeId), Name: name, Cred: cred(h)}))
+}
+
+// Rmdir is rmdir(2).
+func (n *node) Rmdir(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	n.requests.count(opRmdir)
+	return n.faults.status(n.vfs.Rmdir(n.ctx, fs.Rmdir{Parent: fs.Ino(h.NodeId), Name: name, Cred: cred(h)}))
+}
+
+// Rename is renameat2(2).
+func (n *node) Rename(_ <-chan struct{}, in *gofuse.RenameIn, oldName, newName string) gofuse.Status {
+	n.requests.count(opRename)
+	return n.faults.status(n.vfs.Rename(n.ctx, fs.Rename{
+		Parent: fs.Ino(in.NodeId), Name: oldName, NewParent: fs.Ino(in.Newdir), NewName: newName,
+		Flags: fs.RenameFlags(in.Flags), Cred: cred(&in.InHeader),
+	}))
+}
+
+// Readlink is readlink(2).
+func (n *node) Readlink(_ <-chan struct{}, h *gofuse.InHeader) ([]byte, gofuse.Status) {
+	n.requests.count(opReadlink)
+	target, err := n.vfs.Readlink(n.ctx, fs.Ino(h.NodeId))
+	return []byte(target), n.faults.status(err)
+}
+
+// OpenDir is opendir(3). The handle keeps a directory that is removed meanwhile.
+func (n *node) OpenDir(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
+	n.requests.count(opOpenDir)
+	h, err := n.vfs.Open(n.ctx, fs.Ino(in.NodeId), vfs.OpenFlags{})
+	out.Fh = uint64(h)
+	return n.faults.status(err)
+}
+
+// ReadDir is getdents(2). The offset of an entry is its cookie, so that a
+// listing goes on rightly after other entries came and went.
+func (n *node) ReadDir(_ <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
+	n.requests.count(opReadDir)
+	return n.faults.status(n.vfs.ReadDir(n.ctx, fs.Ino(in.NodeId), in.Offset, func(e fs.Entry) bool {
+		return out.AddDirEntry(gofuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Type, Off: e.Cookie})
+	}))
+}
+
+// ReleaseDir is closedir(3).
+func (n *node) ReleaseDir(in *gofuse.ReleaseIn) {
+	n.requests.count(opReleaseDir)
+	n.vfs.Release(vfs.Handle(in.Fh))
+}
+
+// FsyncDir has nothing to do: name operations are in the log, and the log is
+// fsynced, before they return.
+func (n *node) FsyncDir(<-chan struct{}, *gofuse.FsyncIn) gofuse.Status {
+	n.requests.count(opFsyncDir)
+	return gofuse.OK
+}
