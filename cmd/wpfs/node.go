@@ -114,6 +114,7 @@ func (n *node) clusterOptions() cluster.Options {
 	o := cluster.Options{
 		ID: wfs.NodeID(n.cfg.Node.ID), Cluster: cl.Name, DataDir: n.cfg.Node.DataDir,
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join,
+		Witness:   n.cfg.Mount.Path == "", // it shows nothing, so no writer needs to wait for it
 		Heartbeat: p.Heartbeat, Protocol: timing, OnLost: cluster.LostPolicy(cl.OnLeaseLost),
 		Logger: n.log, OnFatal: func(err error) { n.fatal <- err },
 	}

@@ -74,7 +74,10 @@ func (s *Status) judge() {
 	if s.Mount.Path != "" && !s.Mount.Live {
 		no("no mount: %s is not served", s.Mount.Path)
 	}
-	if !s.Cluster.LeaseValid {
+	switch {
+	case s.Mount.Path == "" && s.Cluster.Leader == "": // a witness: it takes no lease
+		no("no leader is known; are more than half of the voters running?")
+	case s.Mount.Path != "" && !s.Cluster.LeaseValid:
 		if s.Cluster.Leader == "" {
 			no("no lease: no leader is known; are more than half of the voters running?")
 		} else {
