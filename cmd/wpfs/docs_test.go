@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -74,5 +75,32 @@ func TestCodesAreInTheTable(t *testing.T) {
 		if !listed[c] {
 			t.Errorf("code %d is not in the table", c)
 		}
+	}
+}
+
+// TestDocumentLinks: every relative link of README and docs leads to a file.
+func TestDocumentLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	found := 0
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/*/*.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range link.FindAllStringSubmatch(string(b), -1) {
+				found++
+				if _, err := os.Stat(filepath.Join(filepath.Dir(f), m[1])); err != nil {
+					t.Errorf("%s: the link %q leads nowhere", f, m[1])
+				}
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d links were found", found)
 	}
 }
