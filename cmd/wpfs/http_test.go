@@ -67,13 +67,15 @@ func TestHealth(t *testing.T) {
 		change func(*Status)
 		reason string // "": healthy
 	}{
-		"all well":        {func(*Status) {}, ""},
-		"no mount role":   {func(s *Status) { s.Mount = MountStatus{} }, ""},
-		"mount is gone":   {func(s *Status) { s.Mount.Live = false }, "/srv is not served"},
-		"no lease":        {func(s *Status) { s.Cluster.LeaseValid = false }, "the leader web1 has not granted one"},
-		"no leader":       {func(s *Status) { s.Cluster.LeaseValid, s.Cluster.Leader = false, "" }, "no leader is known"},
-		"draining":        {func(s *Status) { s.Draining = true }, "draining"},
-		"several at once": {func(s *Status) { s.Draining, s.Mount.Live = true, false }, "not served"},
+		"all well":               {func(*Status) {}, ""},
+		"no mount role":          {func(s *Status) { s.Mount = MountStatus{} }, ""},
+		"a witness has no lease": {func(s *Status) { s.Mount, s.Cluster.LeaseValid = MountStatus{}, false }, ""},
+		"a witness alone":        {func(s *Status) { s.Mount, s.Cluster = MountStatus{}, ClusterStatus{} }, "no leader is known"},
+		"mount is gone":          {func(s *Status) { s.Mount.Live = false }, "/srv is not served"},
+		"no lease":               {func(s *Status) { s.Cluster.LeaseValid = false }, "the leader web1 has not granted one"},
+		"no leader":              {func(s *Status) { s.Cluster.LeaseValid, s.Cluster.Leader = false, "" }, "no leader is known"},
+		"draining":               {func(s *Status) { s.Draining = true }, "draining"},
+		"several at once":        {func(s *Status) { s.Draining, s.Mount.Live = true, false }, "not served"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fit()
