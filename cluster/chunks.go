@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/meta"
@@ -111,13 +110,9 @@ func (n *Node) Undurable(after fs.ChunkID, count int) (out []fs.ChunkInfo, err e
 	return out, nil
 }
 
-// holderGrace is how long the first holder of a chunk has before another one
-// uploads it in its place. Two uploads of one chunk do no harm.
-const holderGrace = 30 * time.Second
-
 // Mine tells whether it is this node's turn to upload the chunk: content that
 // travelled in the log is the leader's (every node has it), other content its
-// first living holder's.
+// first living holder's. Two uploads of one chunk do no harm.
 func (n *Node) Mine(info fs.ChunkInfo) bool {
 	if len(info.Holders) == 0 {
 		return n.leads()

@@ -221,7 +221,11 @@ func TestPushDoesNotWedgeThePipeline(t *testing.T) {
 	}
 	inner.answers <- refusal{}
 	free := make(chan struct{})
-	go func() { p.mu.Lock(); p.mu.Unlock(); close(free) }() //nolint:staticcheck // the lock is what is tested
+	go func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		close(free)
+	}()
 	select {
 	case <-free:
 	case <-time.After(10 * time.Second):

@@ -98,7 +98,6 @@ type pushPipe struct {
 	mu       sync.Mutex
 	hdr      raft.RPCHeader
 	term     uint64
-	leader   []byte
 	lastIdx  uint64 // last entry sent here
 	lastTerm uint64
 	sent     uint64 // highest commit index told
@@ -120,7 +119,7 @@ func newPushPipe(inner raft.AppendPipeline, t *pushTransport) *pushPipe {
 func (p *pushPipe) AppendEntries(a *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hdr, p.term, p.leader = a.RPCHeader, a.Term, a.Leader
+	p.hdr, p.term = a.RPCHeader, a.Term
 	p.lastIdx, p.lastTerm = a.PrevLogEntry, a.PrevLogTerm
 	if n := len(a.Entries); n > 0 {
 		p.lastIdx, p.lastTerm = a.Entries[n-1].Index, a.Entries[n-1].Term
@@ -180,7 +179,7 @@ func (p *pushPipe) push(c uint64) {
 	p.sent = c
 	// An error means that the pipeline is broken; raft's own next request sees it too.
 	_, _ = p.AppendPipeline.AppendEntries(&raft.AppendEntriesRequest{
-		RPCHeader: p.hdr, Term: p.term, Leader: p.leader,
+		RPCHeader: p.hdr, Term: p.term,
 		PrevLogEntry: p.lastIdx, PrevLogTerm: p.lastTerm, LeaderCommitIndex: c,
 	}, new(raft.AppendEntriesResponse))
 }

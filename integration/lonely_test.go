@@ -29,13 +29,12 @@ const refuseMax = 60 * time.Second
 // lonely is an agent that is a cluster by itself, with everything at its right
 // place. A test breaks one thing.
 type lonely struct {
-	place  testcluster.Place
-	conf   map[string]map[string]any
-	env    []string
-	args   []string // beside agent --config FILE
-	shell  string   // a script to run it from, as "$@"
-	attr   *syscall.SysProcAttr
-	before func(t *testing.T)
+	place testcluster.Place
+	conf  map[string]map[string]any
+	env   []string
+	args  []string // beside agent --config FILE
+	shell string   // a script to run it from, as "$@"
+	attr  *syscall.SysProcAttr
 }
 
 func (l *lonely) dir(name string) string { return filepath.Join(l.place.Dir, name) }

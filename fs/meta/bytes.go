@@ -21,12 +21,11 @@ func (e *VersionError) Error() string {
 }
 
 var (
-	errShort     = errors.New("bytes end too early")
-	errTrailing  = errors.New("bytes left over")
-	errLongInt   = errors.New("number not in its shortest form")
-	errIntRange  = errors.New("number out of range")
-	errBadBool   = errors.New("flag is neither 0 nor 1")
-	errBadLength = errors.New("wrong length")
+	errShort    = errors.New("bytes end too early")
+	errTrailing = errors.New("bytes left over")
+	errLongInt  = errors.New("number not in its shortest form")
+	errIntRange = errors.New("number out of range")
+	errBadBool  = errors.New("flag is neither 0 nor 1")
 )
 
 // corrupt makes a typed error of bytes that cannot be what they should be.

@@ -231,8 +231,7 @@ func TestBodyBreaksOff(t *testing.T) {
 		for _, rng := range [][2]int64{{0, -1}, {0, 131072}, {1000, 120_000}} {
 			t.Run(fmt.Sprintf("%s, range %d", row.name, rng), func(t *testing.T) {
 				gets := 0
-				var s *Store
-				s = scripted(t, func(real http.RoundTripper) transport {
+				s := scripted(t, func(real http.RoundTripper) transport {
 					return func(_ int, r *http.Request) (*http.Response, error) {
 						if r.Method != http.MethodGet {
 							return real.RoundTrip(r)
