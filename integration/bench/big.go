@@ -17,7 +17,7 @@ var (
 	bigWrite = measure{Name: "64 MiB write, close", Unit: "MB/s", Rate: true, Target: "<= 2 x slower", How: "one thread, 1 MiB writes, to the return of close"}
 	bigSync  = measure{Name: "64 MiB write, fsync, close", Unit: "MB/s", Rate: true, How: "the same with fsync before close"}
 	bigFirst = measure{Name: "64 MiB first read elsewhere", Unit: "MB/s", Rate: true, Target: "<= 2 x slower",
-		How: "on another node right after the close; locally after the file was synced and dropped from the page cache"}
+		How: "on another node right after the close (it has a copy already if it was the one chosen to hold the second); locally after the file was synced and dropped from the page cache"}
 	bigWarm = measure{Name: "64 MiB read, warm", Unit: "MB/s", Rate: true, How: "on the node that wrote it, second pass"}
 )
 

@@ -35,8 +35,8 @@ func main() {
 	testcluster.GuardMain()
 	var o options
 	flag.StringVar(&o.dir, "dir", "", "directory for everything, on the disk to measure (default: the system's for temporary files)")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each measure")
-	flag.IntVar(&o.treeRounds, "tree-rounds", 3, "rounds of the measures that copy a whole tree")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each measure")
+	flag.IntVar(&o.treeRounds, "tree-rounds", 2, "rounds of the measures that copy a whole tree")
 	flag.IntVar(&o.ops, "ops", 100, "operations of each kind in one round")
 	flag.StringVar(&o.json, "json", "", "file for the figures as JSON")
 	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big (default: all)")
