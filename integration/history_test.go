@@ -1,5 +1,3 @@
-package integration
-
 import (
 	"fmt"
 	"math"
