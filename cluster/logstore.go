@@ -53,7 +53,29 @@ func openLogStore(dir string, confs *confLog, onFatal func(error)) (*logStore, e
 		w.Close()
 		return nil, err
 	}
+	if err := s.verify(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open log in %s: %w", dir, err), s.Close())
+	}
 	return s, nil
+}
+
+// verify reads every entry. Raft does so as well when it starts, but panics at
+// the first that it cannot read.
+func (s *logStore) verify() error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i := first; i != 0 && i <= last; i++ {
+		if err := s.read(i, new(raft.Log)); err != nil {
+			return fmt.Errorf("%w: entry %d: %w", ErrLogCorrupt, i, err)
+		}
+	}
+	return nil
 }
 
 func (s *logStore) checkHigh(dir string) (err error) {
@@ -80,14 +102,21 @@ func (s *logStore) Close() error {
 func (s *logStore) IsMonotonic() bool { return true }
 
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	err := s.read(index, l)
+	if errors.Is(err, ErrLogCorrupt) {
+		s.latch(err)
+	}
+	return err
+}
+
+// read is GetLog for a log that nobody uses yet.
+func (s *logStore) read(index uint64, l *raft.Log) error {
 	if err := s.WAL.GetLog(index, l); err != nil {
 		return err
 	}
 	n := len(l.Data) - 4
 	if n < 0 || crc32.Checksum(l.Data[:n], castagnoli) != binary.BigEndian.Uint32(l.Data[n:]) {
-		err := fmt.Errorf("read log entry %d: %w: its checksum is wrong", index, ErrLogCorrupt)
-		s.latch(err)
-		return err
+		return fmt.Errorf("read log entry %d: %w: its checksum is wrong", index, ErrLogCorrupt)
 	}
 	l.Data = l.Data[:n:n]
 	s.confs.sawEntry(l)

@@ -131,26 +131,37 @@ func TestLogDamageIsFound(t *testing.T) {
 			}
 			s.Close()
 			damage(t, dir, fmt.Sprintf("entry %d", at))
-			fatal := false
-			s, err := openLogStore(dir, testConfs(), func(error) { fatal = true })
-			if err != nil {
-				if !errors.Is(err, ErrLogCorrupt) {
-					t.Fatalf("open: %v, want %v", err, ErrLogCorrupt)
-				}
-				return
+			s, err := openLogStore(dir, testConfs(), func(error) {})
+			if err == nil {
+				s.Close()
 			}
-			defer s.Close()
-			var l raft.Log
-			if err := s.GetLog(uint64(at), &l); !errors.Is(err, ErrLogCorrupt) {
-				t.Errorf("entry %d reads as %q, %v; want %v", at, l.Data, err, ErrLogCorrupt)
-			}
-			if !fatal {
-				t.Error("the node was not told to stop")
-			}
-			if err := s.StoreLogs(entries(101, 101)); err == nil {
-				t.Error("a damaged log took another entry")
+			if !errors.Is(err, ErrLogCorrupt) {
+				t.Fatalf("open: %v, want %v", err, ErrLogCorrupt)
 			}
 		})
+	}
+}
+
+// Damage that comes while the log is open ends the node, and nothing more is stored.
+func TestLogDamageWhileOpen(t *testing.T) {
+	dir := t.TempDir()
+	fatal := false
+	s, err := openLogStore(dir, testConfs(), func(error) { fatal = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	storeEntries(t, s, 1, 100)
+	damage(t, dir, "entry 50")
+	var l raft.Log
+	if err := s.GetLog(50, &l); !errors.Is(err, ErrLogCorrupt) {
+		t.Errorf("entry 50 reads as %q, %v; want %v", l.Data, err, ErrLogCorrupt)
+	}
+	if !fatal {
+		t.Error("the node was not told to stop")
+	}
+	if err := s.StoreLogs(entries(101, 101)); err == nil {
+		t.Error("a damaged log took another entry")
 	}
 }
 
