@@ -36,6 +36,12 @@ func TestRequests(t *testing.T) {
 			map[string]uint64{"opendir": 1, "lookup": 0}},
 		{"write 3 MiB", func() { must(t, os.WriteFile(path, make([]byte, 3<<20), 0)) },
 			map[string]uint64{"write": 3}},
+		{"O_APPEND has no page cache", func() { readTwice(t, path, unix.O_APPEND) },
+			map[string]uint64{"read": 2}},
+		{"O_SYNC has no page cache", func() { readTwice(t, path, unix.O_SYNC) },
+			map[string]uint64{"read": 2}},
+		{"other files have one", func() { readTwice(t, path, 0) },
+			map[string]uint64{"read": 1}},
 		{"stat twice", func() { stat(t, path); stat(t, path) },
 			map[string]uint64{"lookup": 2}},
 	}
@@ -51,6 +57,39 @@ func TestRequests(t *testing.T) {
 	}
 	if n := m.server.Stats().Inodes; n < 1 || n > 3 {
 		t.Errorf("the kernel is thought to know %d inodes", n)
+	}
+}
+
+// readTwice reads the first bytes of an open file twice.
+func readTwice(t testing.TB, path string, flags int) {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDWR|flags, 0)
+	must(t, err)
+	for range 2 {
+		_, err = unix.Pread(fd, make([]byte, 10), 0)
+		must(t, err)
+	}
+	must(t, unix.Close(fd))
+}
+
+// TestTimes: utimensat sets what it is given, to the nanosecond, and "now" is
+// this node's clock.
+func TestTimes(t *testing.T) {
+	now := time.Date(2001, 2, 3, 4, 5, 6, 7, time.UTC)
+	m := newSite(t).node(t, func(o *options) { o.vfs.Now = func() time.Time { return now } })
+	path := m.path("f")
+	must(t, os.WriteFile(path, nil, 0o644))
+	set := []unix.Timespec{{Sec: -5, Nsec: 999_999_999}, {Sec: 1 << 33, Nsec: 1}}
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, set, 0))
+	if st := stat(t, path); st.Atim != set[0] || st.Mtim != set[1] {
+		t.Errorf("times %v and %v, want %v", st.Atim, st.Mtim, set)
+	}
+	set[0].Nsec, set[1].Nsec = unix.UTIME_NOW, unix.UTIME_NOW
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, set, 0))
+	want, err := unix.TimeToTimespec(now)
+	must(t, err)
+	if st := stat(t, path); st.Atim != want || st.Mtim != want {
+		t.Errorf("times %v and %v, want %v", st.Atim, st.Mtim, want)
 	}
 }
 
@@ -117,6 +156,40 @@ func TestLargeFile(t *testing.T) {
 	}
 }
 
+// TestStagingFull: when neither memory nor the local disk has room for what is
+// written, the writer is told at once, and what fitted is not lost.
+func TestStagingFull(t *testing.T) {
+	needFuse(t)
+	small := mountDir(t)
+	must(t, unix.Mount("none", small, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { must(t, unix.Unmount(small, unix.MNT_DETACH)) })
+	s := newSite(t)
+	m := s.node(t, func(o *options) { o.vfs.StagingDir, o.vfs.MemoryBytesMax = small, 1 })
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	block, written := make([]byte, 100_000), 0
+	for err == nil && written < 5<<20 {
+		for i := range block {
+			block[i] = byte(written)
+		}
+		if _, err = f.Write(block); err == nil {
+			written += len(block)
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) || written < 500_000 {
+		t.Fatalf("after %d bytes: %v, want %v", written, err, unix.ENOSPC)
+	}
+	must(t, f.Sync()) // makes room
+	_, err = f.WriteAt([]byte("again"), 0)
+	must(t, err)
+	must(t, f.Close())
+	got, err := os.ReadFile(s.node(t).path("f"))
+	must(t, err)
+	if len(got) < written || string(got[:5]) != "again" || got[written-1] != byte(written-len(block)) {
+		t.Errorf("%d bytes are there, want at least %d with the right content", len(got), written)
+	}
+}
+
 // TestManyHandles: thousands of files open at once, each with its own content.
 func TestManyHandles(t *testing.T) {
 	m := newSite(t).node(t)
@@ -129,6 +202,8 @@ func TestManyHandles(t *testing.T) {
 		_, err = fmt.Fprint(f, i)
 		must(t, err)
 	}
+	_, err := os.ReadDir(m.dir)
+	must(t, err)
 	if h := m.vfs.Stats().Handles; h < n {
 		t.Errorf("%d handles, want %d", h, n)
 	}
@@ -249,6 +324,10 @@ func TestReadDirStable(t *testing.T) {
 	const n = 10_000
 	for i := range n {
 		must(t, os.Symlink("x", m.path(fmt.Sprintf("d/stays%d", i))))
+		if i%10 == 0 { // leaves a gap
+			must(t, os.Symlink("x", m.path("d/goes")))
+			must(t, os.Remove(m.path("d/goes")))
+		}
 	}
 	stop := make(chan struct{})
 	var changing sync.WaitGroup

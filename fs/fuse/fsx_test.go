@@ -29,6 +29,10 @@ func TestFsx(t *testing.T) {
 	if *fsxSeed != 0 {
 		seeds = []uint64{*fsxSeed}
 	}
+	steps := *fsxSteps
+	if testing.Short() {
+		steps = min(steps, 500)
+	}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +41,7 @@ func TestFsx(t *testing.T) {
 				o.vfs.MemoryBytesMax = []int64{1, 100 << 10, 1 << 30}[seed%3]
 				o.vfs.InlineMax = []int{fs.InlineMax, 1}[seed%2]
 			})
-			t.Log(help(t, "fsx", m.path("f"), filepath.Join(t.TempDir(), "f"), strconv.FormatUint(seed, 10), strconv.Itoa(*fsxSteps)))
+			t.Log(help(t, "fsx", m.path("f"), filepath.Join(t.TempDir(), "f"), strconv.FormatUint(seed, 10), strconv.Itoa(steps)))
 			other := s.node(t)
 			a, err := os.ReadFile(m.path("f"))
 			must(t, err)

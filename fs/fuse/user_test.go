@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -106,17 +107,16 @@ func TestPermissionOfAFileMadeElsewhere(t *testing.T) {
 			wrapped := &vfstest.Meta{Meta: s.meta}
 			m := s.node(t, func(o *options) { o.meta = wrapped })
 			everybody(t, m)
-			raced := false
+			var raced atomic.Bool
 			wrapped.Before(func(op fs.Op) error {
-				if c, ok := op.(fs.Create); ok && c.Cred.Uid == nobody && !raced {
-					raced = true
+				if c, ok := op.(fs.Create); ok && c.Cred.Uid == nobody && raced.CompareAndSwap(false, true) {
 					_, err := s.meta.Do(t.Context(), fs.Create{Parent: fs.RootIno, Name: c.Name, Mode: tt.mode})
 					return err
 				}
 				return nil
 			})
-			if got := helpAs(t, nobody, "user", "create", m.path("f")); got != tt.want || !raced {
-				t.Errorf("open: %q, raced %t; want %q", got, raced, tt.want)
+			if got := helpAs(t, nobody, "user", "create", m.path("f")); got != tt.want || !raced.Load() {
+				t.Errorf("open: %q, raced %t; want %q", got, raced.Load(), tt.want)
 			}
 		})
 	}

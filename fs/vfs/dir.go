@@ -27,7 +27,9 @@ func (f *FS) Lookup(ctx context.Context, dir fs.Ino, name string) (fs.Attr, erro
 	err := f.meta.Read(ctx, func(v fs.View) (err error) {
 		switch name {
 		case ".":
-			a, err = v.Attr(dir)
+			if a, err = v.Attr(dir); err == nil && a.Nlink == 0 && f.lookupRecord(dir) == nil {
+				err = fs.ErrStale // a file handle must not bring back what was removed
+			}
 		case "..":
 			var up fs.Ino
 			if up, err = v.Parent(dir); err == nil {

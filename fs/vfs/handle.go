@@ -94,54 +94,51 @@ func (f *FS) Open(ctx context.Context, ino fs.Ino, flags OpenFlags) (Handle, err
 	if err != nil {
 		return 0, err
 	}
-	if err := f.know(ctx, r); err != nil {
+	empty, err := f.know(ctx, r)
+	if err != nil {
 		f.Release(id)
 		return 0, failure("open", ino, "", err)
 	}
 	if flags.trunc() {
-		f.truncateOpened(r, flags.KillSetid)
+		f.truncateOpened(r, empty, flags.KillSetid)
 	}
 	return id, nil
 }
 
 // know makes sure that r.base is set and that the inode, which the caller has a
 // handle for, exists and will go on to. The second handle of an inode needs no
-// look: the first one keeps it.
-func (f *FS) know(ctx context.Context, r *record) error {
+// look: the first one keeps it. empty tells that the committed file was seen to
+// be empty just now.
+func (f *FS) know(ctx context.Context, r *record) (empty bool, err error) {
 	r.mu.RLock()
 	opened := r.opened
 	r.mu.RUnlock()
 	if opened {
-		return nil
+		return false, nil
 	}
-	var a fs.Attr
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
-		a, err = v.Attr(r.ino)
-		return err
-	})
+	a, err := f.committed(ctx, r.ino)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if a.Nlink == 0 {
-		// The name went away between the kernel's look and this open. The
-		// question whether this node holds the orphan may have been answered
-		// already, so it must not become open now; for ErrStale the kernel looks
-		// again and finds what the name means now.
-		return fs.ErrStale
+	if a.Nlink == 0 && f.isDenied(r.ino) {
+		// Another node has been told that nobody here has this orphan open, so
+		// it may go away any moment. For ErrStale the kernel looks again and
+		// finds what the name means now.
+		return false, fs.ErrStale
 	}
 	r.mu.Lock()
 	r.learn(a)
 	r.opened = true
 	r.mu.Unlock()
-	return nil
+	return a.Size == 0, nil
 }
 
-// truncateOpened does what O_TRUNC asks for. A file that is empty stays as it
-// is: there is nothing that a publication would change.
-func (f *FS) truncateOpened(r *record, kill bool) {
+// truncateOpened does what O_TRUNC asks for. A committed file that is known to
+// be empty stays as it is if nothing is written over it.
+func (f *FS) truncateOpened(r *record, empty, kill bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.segs) == 0 && r.base.Size == 0 {
+	if len(r.segs) == 0 && empty {
 		return
 	}
 	f.truncateLocked(r, 0, kill)
@@ -174,7 +171,7 @@ func (f *FS) Create(ctx context.Context, op fs.Create, flags OpenFlags) (fs.Attr
 		return res.Attr, id, nil
 	}
 	if flags.trunc() {
-		f.truncateOpened(r, flags.KillSetid)
+		f.truncateOpened(r, res.Attr.Size == 0, flags.KillSetid)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -286,7 +283,8 @@ func (f *FS) ReleaseAll() {
 
 // Holds tells which of inos are open here or have unpublished content here. It
 // waits for calls in flight that may be about to open one, for holdsWait at
-// most, and then says yes to all: an inode that is held is never denied.
+// most, and then says yes to all: an inode that is held is never denied, and
+// what is denied here cannot become open here any more once it has no name.
 func (f *FS) Holds(ctx context.Context, inos []fs.Ino) ([]fs.Ino, error) {
 	f.mu.Lock()
 	wait := make([]*maker, 0, len(f.making))
@@ -309,7 +307,43 @@ func (f *FS) Holds(ctx context.Context, inos []fs.Ino) ([]fs.Ino, error) {
 	for _, ino := range inos {
 		if f.records[ino] != nil {
 			held = append(held, ino)
+		} else {
+			f.denied.add(ino)
 		}
 	}
 	return held, nil
+}
+
+func (f *FS) isDenied(ino fs.Ino) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.denied.known[ino]
+}
+
+// deniedMax is how many answers of Holds are remembered: far more than orphans
+// wait for their removal at a time.
+const deniedMax = 1 << 16
+
+// deniedSet remembers the inodes that Holds said no to last.
+type deniedSet struct {
+	known map[fs.Ino]bool
+	ring  []fs.Ino // in the order of adding, to forget the oldest
+	next  int
+}
+
+func (d *deniedSet) add(ino fs.Ino) {
+	if d.known[ino] {
+		return
+	}
+	if d.known == nil {
+		d.known = map[fs.Ino]bool{}
+	}
+	if len(d.ring) < deniedMax {
+		d.ring = append(d.ring, ino)
+	} else {
+		delete(d.known, d.ring[d.next])
+		d.ring[d.next] = ino
+		d.next = (d.next + 1) % deniedMax
+	}
+	d.known[ino] = true
 }

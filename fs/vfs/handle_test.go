@@ -3,8 +3,10 @@ package vfs_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,27 +100,50 @@ func async[T any](f func() T) <-chan T {
 	return c
 }
 
-// TestOpenOfAnOrphan: a file whose last name went away cannot become open here
-// any more, but one that is open already can be opened again.
+// TestOpenOfAnOrphan: the kernel may open a file whose last name went away a
+// moment ago, but not if another node was told that nobody here has it open.
 func TestOpenOfAnOrphan(t *testing.T) {
 	b := newBench(t)
+	other, asked := b.newNode(), b.newNode()
 	ino, h := b.create("f")
 	b.write(h, "abc", 0)
 	b.flush(h)
 	must(t, b.Unlink(b.ctx, fs.Unlink{Parent: fs.RootIno, Name: "f"}))
 	again := b.open(ino, unix.O_RDONLY)
 	b.want(ino, "abc")
-	if _, err := b.newNode().Open(b.ctx, ino, vfs.OpenFlags{}); !errors.Is(err, fs.ErrStale) {
-		t.Errorf("open on another node: %v, want %v", err, fs.ErrStale)
+	other.want(ino, "abc") // opens it
+	if held := asked.holds(ino); len(held) != 0 {
+		t.Errorf("held before the open: %v", held)
+	}
+	if _, err := asked.Open(b.ctx, ino, vfs.OpenFlags{}); !errors.Is(err, fs.ErrStale) {
+		t.Errorf("open of what was denied: %v, want %v", err, fs.ErrStale)
+	}
+	if held := b.holds(ino); len(held) != 1 {
+		t.Errorf("held while open: %v", held)
 	}
 	b.close(h)
 	b.Release(again)
+	_, err := b.local.Do(b.ctx, fs.Reclaim{Inos: []fs.Ino{ino}})
+	must(t, err)
 	if _, err := b.Open(b.ctx, ino, vfs.OpenFlags{}); !errors.Is(err, fs.ErrStale) {
-		t.Errorf("open after the last close: %v, want %v", err, fs.ErrStale)
+		t.Errorf("open after the end: %v, want %v", err, fs.ErrStale)
 	}
 	if s := b.Stats(); s.Handles != 0 {
 		t.Errorf("%d handles are left", s.Handles)
 	}
+}
+
+// TestDeniedButNamed: what got a name meanwhile can be opened.
+func TestDeniedButNamed(t *testing.T) {
+	b := newBench(t)
+	other := b.newNode()
+	a, h, err := b.Tmpfile(b.ctx, fs.Tmpfile{Parent: fs.RootIno, Mode: 0o644}, vfs.OpenFlags{Flags: rdwr})
+	must(t, err)
+	other.holds(a.Ino)
+	_, err = b.Link(b.ctx, fs.Link{Ino: a.Ino, Parent: fs.RootIno, Name: "f"})
+	must(t, err)
+	other.want(a.Ino, "")
+	b.close(h)
 }
 
 // TestCreateOfAnExistingFile: the kernel believed the name absent.
@@ -216,6 +241,65 @@ func TestOTruncIsNeverSeenApart(t *testing.T) {
 	other.want(ino, "old")
 	b.close(h)
 	other.want(ino, "new!")
+}
+
+// TestOTruncOfWhatOthersWrote: what is known here about an open file may be old.
+func TestOTruncOfWhatOthersWrote(t *testing.T) {
+	b := newBench(t)
+	other := b.newNode()
+	ino, h := b.create("f") // empty
+	oh := other.open(ino, rdwr)
+	other.write(oh, "theirs", 0)
+	other.close(oh)
+	b.close(b.open(ino, trunc))
+	other.want(ino, "")
+	b.close(h)
+}
+
+// TestHoldsIsBounded: a create that hangs does not hang the question, and the
+// answer is on the safe side.
+func TestHoldsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		goOn := make(chan struct{})
+		b.meta.Before(func(fs.Op) error {
+			<-goOn
+			return fs.ErrIO
+		})
+		failed := async(func() error {
+			_, _, err := b.Create(b.ctx, fs.Create{Parent: fs.RootIno, Name: "f"}, vfs.OpenFlags{})
+			return err
+		})
+		synctest.Wait()
+		start := time.Now()
+		if held := b.holds(7, 8); len(held) != 2 || time.Since(start) > 5*time.Second {
+			t.Errorf("held %v after %v, want both", held, time.Since(start))
+		}
+		close(goOn)
+		if err := <-failed; !errors.Is(err, fs.ErrIO) {
+			t.Errorf("create: %v", err)
+		}
+		if held := b.holds(7, 8); len(held) != 0 {
+			t.Errorf("held after the failure: %v", held)
+		}
+	})
+}
+
+func TestOptions(t *testing.T) {
+	dir := t.TempDir()
+	for field, o := range map[string]vfs.Options{
+		"StagingDir":     {},
+		"MemoryBytesMax": {StagingDir: dir, MemoryBytesMax: -1},
+		"InlineMax":      {StagingDir: dir, InlineMax: fs.InlineMax + 1},
+		"PublishAfter":   {StagingDir: dir, PublishAfter: -1},
+		"AppendBytesMax": {StagingDir: dir, AppendBytesMax: -1},
+		"PutParallel":    {StagingDir: dir, PutParallel: -1},
+		"absent":         {StagingDir: dir + "/absent"},
+	} {
+		if _, err := vfs.New(nil, nil, o); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
 }
 
 func TestLimits(t *testing.T) {

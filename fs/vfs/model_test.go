@@ -33,7 +33,11 @@ func TestModel(t *testing.T) {
 		runModel(t, *modelSeed)
 		return
 	}
-	for seed := uint64(1); seed <= *modelRuns; seed++ {
+	runs := *modelRuns
+	if testing.Short() {
+		runs = min(runs, 9)
+	}
+	for seed := uint64(1); seed <= runs; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { runModel(t, seed) })
 	}
 }

@@ -244,6 +244,22 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// TestSetidIsClearedAtOnce: local processes do not see the bits that the
+// publication will clear, nor do others afterwards.
+func TestSetidIsClearedAtOnce(t *testing.T) {
+	for mode, want := range map[uint32]uint32{0o6777: 0o777, 0o6767: 0o2767, 0o644: 0o644} {
+		b := newBench(t)
+		ino, h := b.create("f")
+		b.setAttr(fs.SetAttr{Ino: ino, Mask: fs.SetMode, Mode: mode}, 0)
+		must(t, b.Write(b.ctx, h, []byte("x"), 0, vfs.WriteFlags{KillSetid: true}))
+		here := b.attr(ino).Mode & fs.ModePerm
+		b.close(h)
+		if there := b.newNode().attr(ino).Mode & fs.ModePerm; here != want || there != want {
+			t.Errorf("mode %o became %o here and %o there, want %o", mode, here, there, want)
+		}
+	}
+}
+
 // TestMtimeStaysTheSame: what stat(2) says before the close is what everybody
 // sees after it.
 func TestMtimeStaysTheSame(t *testing.T) {

@@ -119,6 +119,7 @@ type FS struct {
 	handles    map[Handle]*handle
 	lastHandle Handle
 	making     map[*maker]struct{} // calls in flight that end with a new handle
+	denied     deniedSet
 }
 
 // New makes an FS. It starts nothing: see Run.
