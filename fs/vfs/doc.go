@@ -35,8 +35,9 @@
 //
 // In order: record.publishing (held across the network; serialises the
 // publications of one inode), FS.mu (the tables), record.mu (one inode's
-// segments), staging.mu and stagingFile.mu. Nothing waits for the network or
-// for content while it holds one of the last four.
+// segments), and then one of the leaves: queue.mu, syncedSet.mu, staging.mu,
+// stagingFile.mu. Nothing waits for the network or for chunks while it holds any
+// but the first.
 //
 // # Goroutines
 //

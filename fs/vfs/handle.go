@@ -10,13 +10,8 @@ import (
 	"github.com/wpfs/wpfs/fs"
 )
 
-const (
-	// handlesMax bounds the open files and directories of one node.
-	handlesMax = 1 << 20
-	// holdsWait bounds how long Holds waits for calls that are about to open
-	// something.
-	holdsWait = 2 * time.Second
-)
+// handlesMax bounds the open files and directories of one node.
+const handlesMax = 1 << 20
 
 // Handle names an open file or directory of this node; it is never reused
 // within one FS. 0 is none.
@@ -27,25 +22,6 @@ type handle struct {
 	rec      *record
 	writable bool
 	lossSeq  uint64 // losses up to here were reported; guarded by rec.mu
-}
-
-// maker is a call in flight that ends with a new handle for an inode whose
-// number is not known yet.
-type maker struct{ done chan struct{} }
-
-func (f *FS) startMaking() *maker {
-	m := &maker{done: make(chan struct{})}
-	f.mu.Lock()
-	f.making[m] = struct{}{}
-	f.mu.Unlock()
-	return m
-}
-
-func (f *FS) endMaking(m *maker) {
-	f.mu.Lock()
-	delete(f.making, m)
-	f.mu.Unlock()
-	close(m.done)
 }
 
 // register makes a handle for ino. From here on Holds reports ino.
@@ -234,7 +210,9 @@ func (f *FS) made(op string, a fs.Attr, flags OpenFlags) (Handle, *record, error
 
 // Flush publishes what local processes have written to the file of a writable
 // handle; it returns once that is committed. After an error the content is kept
-// and published later, unless the error is ErrStale: then it is lost.
+// and published later, unless the error is ErrStale: then it is lost. After
+// ErrIO nobody knows whether the last operation was committed; if it was an
+// append, its bytes may then be in the file twice.
 func (f *FS) Flush(ctx context.Context, id Handle) error {
 	h, err := f.handle("flush", id)
 	if err != nil || !h.writable {
@@ -279,71 +257,4 @@ func (f *FS) ReleaseAll() {
 	for _, id := range ids {
 		f.Release(id)
 	}
-}
-
-// Holds tells which of inos are open here or have unpublished content here. It
-// waits for calls in flight that may be about to open one, for holdsWait at
-// most, and then says yes to all: an inode that is held is never denied, and
-// what is denied here cannot become open here any more once it has no name.
-func (f *FS) Holds(ctx context.Context, inos []fs.Ino) ([]fs.Ino, error) {
-	f.mu.Lock()
-	wait := make([]*maker, 0, len(f.making))
-	for m := range f.making {
-		wait = append(wait, m)
-	}
-	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, holdsWait)
-	defer cancel()
-	for _, m := range wait {
-		select {
-		case <-m.done:
-		case <-ctx.Done():
-			return inos, nil
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var held []fs.Ino
-	for _, ino := range inos {
-		if f.records[ino] != nil {
-			held = append(held, ino)
-		} else {
-			f.denied.add(ino)
-		}
-	}
-	return held, nil
-}
-
-func (f *FS) isDenied(ino fs.Ino) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.denied.known[ino]
-}
-
-// deniedMax is how many answers of Holds are remembered: far more than orphans
-// wait for their removal at a time.
-const deniedMax = 1 << 16
-
-// deniedSet remembers the inodes that Holds said no to last.
-type deniedSet struct {
-	known map[fs.Ino]bool
-	ring  []fs.Ino // in the order of adding, to forget the oldest
-	next  int
-}
-
-func (d *deniedSet) add(ino fs.Ino) {
-	if d.known[ino] {
-		return
-	}
-	if d.known == nil {
-		d.known = map[fs.Ino]bool{}
-	}
-	if len(d.ring) < deniedMax {
-		d.ring = append(d.ring, ino)
-	} else {
-		delete(d.known, d.ring[d.next])
-		d.ring[d.next] = ino
-		d.next = (d.next + 1) % deniedMax
-	}
-	d.known[ino] = true
 }

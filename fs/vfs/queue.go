@@ -156,9 +156,9 @@ func (f *FS) publishQueued(ctx context.Context, r *record) {
 	f.release(r)
 }
 
-// Drain publishes all unpublished content and returns nil once there is none.
-// It tries each inode once more than needed, so that an error tells what is
-// left and why; the content stays, and Run goes on trying.
+// Drain publishes all unpublished content and returns nil once there is none,
+// or, after a round in which something failed, an error that tells what and why.
+// That content stays; Run, if it runs, goes on trying.
 func (f *FS) Drain(ctx context.Context) error {
 	for {
 		dirty := f.dirtyRecords()

@@ -61,17 +61,6 @@ func (f *FS) holdLocked(ino fs.Ino) *record {
 	return r
 }
 
-// holdExisting returns the record of ino for the caller to release, or nil.
-func (f *FS) holdExisting(ino fs.Ino) *record {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r := f.records[ino]
-	if r != nil {
-		r.refs++
-	}
-	return r
-}
-
 // release ends a hold and tells whether nobody holds the record any more
 // although it has unpublished content.
 func (f *FS) release(r *record) (orphaned bool) {

@@ -187,6 +187,22 @@ func short(s string) string {
 	return s
 }
 
+func (n *node) setAttr(q fs.SetAttr, h vfs.Handle) fs.Attr {
+	n.t.Helper()
+	a, err := n.FS.SetAttr(n.ctx, vfs.SetAttr{SetAttr: q, Handle: h})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return a
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // eventually polls until ok, or fails the test.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
