@@ -29,12 +29,13 @@ const helperVar = "WPFS_TEST_HELPER"
 const helperLimit = 2 * time.Minute
 
 var helpers = map[string]func(args []string) error{
-	"fsx":     fsxHelper,
-	"exec":    execHelper,
-	"mapped":  mappedHelper,
-	"mount":   mountHelper,
-	"user":    userHelper,
-	"janitor": janitorHelper,
+	"fsx":       fsxHelper,
+	"exec":      execHelper,
+	"mapped":    mappedHelper,
+	"mount":     mountHelper,
+	"user":      userHelper,
+	"interrupt": interruptHelper,
+	"janitor":   janitorHelper,
 }
 
 func TestMain(m *testing.M) {
