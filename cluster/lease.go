@@ -66,6 +66,7 @@ func (n *Node) receive(now protocol.Instant, m protocol.Message) []protocol.Mess
 		return nil // this node takes no part yet
 	}
 	if !m.ForLeader() {
+		n.leaderSpoke = now.Slow
 		return n.member.Receive(now, n.raft().CurrentTerm(), m)
 	}
 	n.heard[m.From.Node] = now.Slow

@@ -78,15 +78,16 @@ type Node struct {
 	heard   map[fs.NodeID]time.Duration
 	// parked is the last leading side, of parkedTerm; commitSeen the highest
 	// index known to be committed, leading or not.
-	parked     *protocol.Leader
-	parkedTerm uint64
-	commitSeen fs.Index
-	noLease    time.Duration // Slow clock, since when there has been no lease; 0: there is one
-	changed    chan struct{} // closed and replaced when S or the lease changed
-	seenS      fs.Index
-	seenA      fs.Index
-	seenL      bool
-	retick     chan struct{} // wakes the ticker of package protocol
+	parked      *protocol.Leader
+	parkedTerm  uint64
+	commitSeen  fs.Index
+	noLease     time.Duration // Slow clock, since when there has been no lease; 0: there is one
+	leaderSpoke time.Duration // Slow clock, of the last word of a leader
+	changed     chan struct{} // closed and replaced when S or the lease changed
+	seenS       fs.Index
+	seenA       fs.Index
+	seenL       bool
+	retick      chan struct{} // wakes the ticker of package protocol
 }
 
 // leadership is who leads, in which term. It is replaced, never changed.

@@ -13,7 +13,9 @@ var _ fs.Meta = (*Node)(nil)
 
 // Figures of rule R18.
 const (
-	leaseWait  = time.Second     // a read waits so long for a lost lease before the policy decides
+	leaseWait  = time.Second     // a read waits so long for a lost lease before the policy decides,
+	leaseHope  = 5 * time.Second // and so long while the leader is heard of: it is about to grant one
+	leaseLook  = 50 * time.Millisecond
 	changeWait = 4 * time.Second // without a lease for so long, changes are refused at once under LostStale
 )
 
@@ -24,7 +26,6 @@ var errNoLease = errors.New("this node has no lease: it cannot reach a majority 
 func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
 	r := recorders.Get().(*recorder)
 	defer r.free()
-	var giveUp <-chan time.Time
 	for {
 		r.keys = r.keys[:0]
 		began := n.clock.Now()
@@ -33,24 +34,20 @@ func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
 			return f(r)
 		})
 		verdict, leased, changed := n.verdict(began, r.keys)
+		var look <-chan time.Time
 		switch {
 		case verdict == protocol.Show:
 			return err
 		case verdict == protocol.NoLease && leased:
 			continue // it was granted after the read began: what was read may be older
-		case verdict == protocol.NoLease && n.lostFor() > leaseWait:
-			return n.withoutLease(err) // the wait is for the first ones only, not for each call of an ls
+		case verdict == protocol.NoLease && n.hopeless():
+			return n.withoutLease(err)
 		case verdict == protocol.NoLease:
-			if giveUp == nil {
-				t := time.NewTimer(leaseWait)
-				defer t.Stop()
-				giveUp = t.C
-			}
+			look = time.After(leaseLook)
 		}
 		select {
 		case <-changed:
-		case <-giveUp:
-			return n.withoutLease(err)
+		case <-look:
 		case <-n.propose.ended:
 			return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errEnded}
 		case <-ctx.Done():
@@ -68,14 +65,20 @@ func (n *Node) withoutLease(err error) error {
 	return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errNoLease}
 }
 
-// lostFor tells for how long there has been no lease; 0 with one.
-func (n *Node) lostFor() time.Duration {
+// hopeless tells that there has been no lease for so long that the policy
+// decides. A node that comes back (from a pause, say) is granted one within
+// milliseconds to seconds of catching up, so while a leader talks to it reads
+// wait rather than show something old. Once hopeless, each further read is
+// answered at once: the wait is for the first ones, not for each call of an ls.
+func (n *Node) hopeless() bool {
 	n.pmu.Lock()
 	defer n.pmu.Unlock()
 	if n.noLease == 0 {
-		return 0
+		return false
 	}
-	return n.clock.Now().Slow - n.noLease
+	now := n.clock.Now().Slow
+	lost, silent := now-n.noLease, now-n.leaderSpoke
+	return lost > leaseWait && silent > leaseWait || lost > leaseHope
 }
 
 // verdict also returns whether there is a lease now, and what to wait for, all

@@ -37,7 +37,7 @@ type Meta interface {
 	// shown: every key it touched is stable, that is applied by every lease
 	// holder, and the lease was still valid afterwards. f runs again when it
 	// was not, so it must not have effects of its own. Read blocks for keys in
-	// flight (normally a millisecond), and up to a second for a lost lease;
+	// flight (normally a millisecond), and seconds for a lost lease;
 	// then the node's policy decides: f's result from the last state it had
 	// ("stale"), or ErrIO ("fail"). f's error is returned as it is. f must not
 	// keep the View.
