@@ -1,11 +1,13 @@
 package testcluster
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 )
@@ -26,6 +28,10 @@ func GuardMain() {
 	if v == "" {
 		return
 	}
+	// Whoever ends the test program by name or by group means this one too, but
+	// then it is needed most. It ends when its work is done.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	fmt.Println("ready")
 	token, dir, _ := strings.Cut(v, ":")
 	// The read returns when the session's process has closed the pipe, by
 	// Close or by ending in whatever way.
@@ -61,8 +67,15 @@ func startGuard(token, dir string) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start guard: %w", err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return nil, fmt.Errorf("start guard: it does not get ready: %w", err)
 	}
 	return &guard{cmd: cmd, in: in}, nil
 }

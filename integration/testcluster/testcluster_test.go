@@ -48,9 +48,13 @@ func abandon() error {
 		}
 	}
 	fmt.Println(s.Dir)
+	if err := s.guard.cmd.Process.Signal(unix.SIGTERM); err != nil {
+		return err
+	}
 	panic("the test program ends without cleaning up")
 }
 
+// The guard is told to end as well, as by somebody who ends the program by name.
 func TestGuardCleansUpAfterAPanic(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
