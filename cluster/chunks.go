@@ -114,11 +114,14 @@ func (n *Node) Undurable(after fs.ChunkID, count int) (out []fs.ChunkInfo, err e
 // travelled in the log is the leader's (every node has it), other content its
 // first living holder's. Two uploads of one chunk do no harm.
 func (n *Node) Mine(info fs.ChunkInfo) bool {
-	if len(info.Holders) == 0 {
+	if len(info.Holders) == 0 || info.Inline != nil {
 		return n.leads()
 	}
 	i := slices.IndexFunc(info.Holders, func(id fs.NodeID) bool { return id == n.o.ID || n.alive(id) })
-	return i >= 0 && info.Holders[i] == n.o.ID
+	if i < 0 { // none is alive; the leader finds who else has read it
+		return n.leads()
+	}
+	return info.Holders[i] == n.o.ID
 }
 
 // MarkDurable records that the object store has these chunks.

@@ -114,8 +114,8 @@ func (c *checker) checkUndurable() {
 func (c *checker) checkFacts() {
 	for _, id := range c.sortedChunks() {
 		ch, where := c.chunks[id], "chunk "+id.String()
-		if ch.undurable == ch.durable {
-			c.report(where, "durable: %t, in the list of those that are not: %t", ch.durable, ch.undurable)
+		if owed := !ch.durable && ch.refs > 0; ch.undurable != owed {
+			c.report(where, "durable: %t, %d references, in the list of those to be uploaded: %t", ch.durable, ch.refs, ch.undurable)
 		}
 		if ch.inline != ch.content {
 			c.report(where, "inline: %t, content there: %t", ch.inline, ch.content)

@@ -30,10 +30,13 @@ func (t *tx) citeData(b []byte) (fs.ChunkID, error) {
 	if !ok {
 		id = fs.ChunkID{Hash: h, Gen: t.at}
 		r = chunkRecord{size: uint32(len(b))}
-		t.o.put(keyUndurable(id), []byte{recordVersion})
 	}
-	// Nobody is bound to keep a chunk that nothing cited: keep the bytes here.
-	if r.refs == 0 && !r.durable && !r.inline {
+	if r.refs == 0 && !r.durable {
+		t.o.put(keyUndurable(id), []byte{recordVersion}) // it is new, or left the backlog with its last reference
+	}
+	// Keep the bytes here until the object store has them, even if some nodes had
+	// them on disk: those may be gone, and here they are.
+	if !r.durable && !r.inline {
 		t.o.put(keyChunk(kindInline, id), encodeBlob(b))
 		r.inline = true
 	}
@@ -56,10 +59,12 @@ func (t *tx) citeHeld(p *fs.Piece) (fs.ChunkID, error) {
 	if !ok {
 		id = fs.ChunkID{Hash: p.Hash, Gen: t.at}
 		r = chunkRecord{size: p.ChunkLen}
-		t.o.put(keyUndurable(id), []byte{recordVersion})
 	}
 	if !safe {
 		r.holders = nil // those of an uncited chunk may have dropped it
+	}
+	if r.refs == 0 && !r.durable {
+		t.o.put(keyUndurable(id), []byte{recordVersion})
 	}
 	if !r.durable {
 		r.holders = mergeNodes(r.holders, p.Holders)
@@ -76,8 +81,9 @@ func mergeNodes(a, b []fs.NodeID) []fs.NodeID {
 	return slices.Compact(all)
 }
 
-// addRefs changes how many extents cite a chunk. One that lived only inside the
-// metadata goes with its last reference; others stay for the collector.
+// addRefs changes how many extents cite a chunk. One whose content is inside the
+// metadata goes with its last reference; others stay for the collector, but
+// nobody needs to upload them any more.
 func (t *tx) addRefs(id fs.ChunkID, delta int) error {
 	if delta == 0 {
 		return nil
@@ -90,13 +96,16 @@ func (t *tx) addRefs(id fs.ChunkID, delta int) error {
 		return corrupt("drop chunk "+id.String(), errRefs)
 	}
 	r.refs += uint64(int64(delta))
+	if r.refs == 0 {
+		t.o.del(keyUndurable(id))
+	}
 	if r.refs > 0 || !r.inline {
 		t.o.put(keyChunk(kindChunk, id), r.encode())
 		return nil
 	}
 	t.o.del(keyChunk(kindChunk, id))
-	t.o.del(keyUndurable(id))
-	return t.dropInline(id)
+	t.o.del(keyChunk(kindInline, id)) // nobody reads it any more: it is not handed to the disk
+	return nil
 }
 
 // dropInline deletes a chunk's content from the store.

@@ -101,9 +101,9 @@ func initialize(kv KV) error {
 func (s *State) SetBeforeCommit(f func(at fs.Index, keys []fs.Key)) { s.beforeCommit = f }
 
 // SetDroppedInline sets a function that Apply calls after the commit for each
-// chunk whose inline content left the metadata, because the object store has it
-// or nothing cites it any more. The bytes are the callee's. It is set before the
-// first Apply; nil means nobody wants them.
+// chunk whose inline content left the metadata because the object store has it
+// now. The bytes are the callee's. It is set before the first Apply; nil means
+// nobody wants them.
 func (s *State) SetDroppedInline(f func(fs.ChunkID, []byte)) { s.dropped = f }
 
 // Apply applies one log entry: all of batch, in order, together with applied =

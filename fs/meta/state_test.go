@@ -111,16 +111,17 @@ func TestKeys(t *testing.T) {
 	attr := func(i fs.Ino) fs.Key { return fs.Key{Kind: fs.KeyAttr, Ino: i} }
 	data := func(i fs.Ino) fs.Key { return fs.Key{Kind: fs.KeyData, Ino: i} }
 	lst := func(i fs.Ino) fs.Key { return fs.Key{Kind: fs.KeyList, Ino: i} }
-	// Before each row: /d (2), /d/f (3), /d/sub (4), /e (5), /e/g (6), next 7.
+	// Before each row: /d (2), /d/f (3), /d/sub (4), /e (5), /e/g (6), an orphan
+	// (7), next 8.
 	for _, row := range []struct {
 		what string
 		op   fs.Op
 		want []fs.Key
 	}{
-		{"create", fs.Create{Parent: 2, Name: "n"}, []fs.Key{name(2, "n"), lst(2), attr(2), attr(7)}},
+		{"create", fs.Create{Parent: 2, Name: "n"}, []fs.Key{name(2, "n"), lst(2), attr(2), attr(8)}},
 		{"create existing", fs.Create{Parent: 2, Name: "f"}, nil},
-		{"mkdir", fs.Mkdir{Parent: 2, Name: "n"}, []fs.Key{name(2, "n"), lst(2), attr(2), attr(7)}},
-		{"tmpfile", fs.Tmpfile{Parent: 2}, []fs.Key{attr(7)}},
+		{"mkdir", fs.Mkdir{Parent: 2, Name: "n"}, []fs.Key{name(2, "n"), lst(2), attr(2), attr(8)}},
+		{"tmpfile", fs.Tmpfile{Parent: 2}, []fs.Key{attr(8)}},
 		{"link", fs.Link{Ino: 3, Parent: 5, Name: "n"}, []fs.Key{name(5, "n"), lst(5), attr(5), attr(3)}},
 		{"unlink", fs.Unlink{Parent: 2, Name: "f"}, []fs.Key{name(2, "f"), lst(2), attr(2), attr(3)}},
 		{"rmdir", fs.Rmdir{Parent: 2, Name: "sub"}, []fs.Key{name(2, "sub"), lst(2), attr(2), attr(4)}},
@@ -132,6 +133,7 @@ func TestKeys(t *testing.T) {
 		{"xattr", fs.SetXattr{Ino: 3, Name: "user.a"}, []fs.Key{attr(3)}},
 		{"publish", fs.Publish{Ino: 3, Pieces: []fs.Piece{text(0, "x")}}, []fs.Key{attr(3), data(3)}},
 		{"append", fs.Append{Ino: 3, Pieces: []fs.Piece{text(0, "x")}}, []fs.Key{attr(3), data(3)}},
+		{"reclaim", fs.Reclaim{Inos: []fs.Ino{7, 3}}, []fs.Key{attr(7), data(7)}},
 		{"barrier", fs.Barrier{}, nil},
 		{"refused", fs.Rmdir{Parent: 1, Name: "d"}, nil},
 	} {
@@ -141,6 +143,7 @@ func TestKeys(t *testing.T) {
 			r.file(d, "f")
 			r.dir(d, "sub")
 			r.file(r.dir(1, "e"), "g")
+			r.must(fs.Tmpfile{Parent: 1})
 			var hooked []fs.Key
 			r.s.SetBeforeCommit(func(at fs.Index, keys []fs.Key) {
 				if at != r.s.Applied()+1 {
