@@ -174,10 +174,17 @@ func (a *agent) stopInOrder(kill context.CancelFunc, ended <-chan error) error {
 	step := func(name string, limit time.Duration, f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		if err := f(ctx); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		result := make(chan error, 1)
+		go func() { result <- f(ctx) }() // a step may be stuck where it cannot look at ctx; the process ends all the same
+		select {
+		case err := <-result:
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not done within %v: %w", name, limit, ctx.Err())
 		}
-		return nil
 	}
 	drained := step("drain the mount", drainMax, a.stack.Drain)
 	if drained != nil {

@@ -120,6 +120,8 @@ func (f *FS) publishPieces(ctx context.Context, r *record, pieces []fs.Piece, gr
 		f.queue.failed(r)
 		return err
 	}
-	f.queue.succeeded(r, !r.isDirty())
+	r.mu.Lock()
+	f.queue.succeeded(r, len(r.segs) == 0)
+	r.mu.Unlock()
 	return nil
 }

@@ -110,11 +110,13 @@ func (f *FS) know(ctx context.Context, r *record) (empty bool, err error) {
 }
 
 // truncateOpened does what O_TRUNC asks for. A committed file that is known to
-// be empty stays as it is if nothing is written over it.
+// be empty stays as it is until something is written: alone the cut would be a
+// publication of nothing.
 func (f *FS) truncateOpened(r *record, empty, kill bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.segs) == 0 && empty {
+		r.cutFirst = true
 		return
 	}
 	f.truncateLocked(r, 0, kill)
@@ -219,6 +221,9 @@ func (f *FS) Flush(ctx context.Context, id Handle) error {
 		return err
 	}
 	_, err = f.publish(ctx, h.rec, publishOptions{})
+	h.rec.mu.Lock()
+	h.rec.cutFirst = false // whoever truncated has had its close
+	h.rec.mu.Unlock()
 	return failure("flush", h.rec.ino, "", errors.Join(err, f.lost(h)))
 }
 

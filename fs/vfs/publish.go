@@ -57,11 +57,13 @@ func (f *FS) publish(ctx context.Context, r *record, o publishOptions) (fs.Attr,
 		return fs.Attr{}, err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.failing = time.Time{}
-	clean := len(r.segs) == 0
-	r.mu.Unlock()
-	f.queue.succeeded(r, clean)
-	return a, nil
+	// Under the lock: a write that comes next queues r again, and must not be
+	// taken out by what was true before it.
+	f.queue.succeeded(r, len(r.segs) == 0)
+	err, r.late = r.late, nil
+	return a, err
 }
 
 // seal ends all segments of r and returns those that change anything.
@@ -156,9 +158,15 @@ func (f *FS) fly(ctx context.Context, r *record, op fs.Op, last bool) (fs.Attr, 
 	fl.seen = r.base.Version
 	r.flight = fl
 	r.mu.Unlock()
-	res, err := f.do(ctx, "publish", r.ino, "", op)
+	// Whoever asked may give up; the operation goes on, so its end is waited for.
+	// Sending the content again in another operation would append it twice, or
+	// put it over what another node has written since.
+	res, err := f.do(context.WithoutCancel(ctx), "publish", r.ino, "", op)
 	r.mu.Lock()
 	r.flight = nil
+	if err != nil && res.Index != 0 && res.Kind == fs.OK {
+		r.late, err = err, nil // it is committed, only not known to be seen everywhere
+	}
 	if err == nil {
 		r.learn(res.Attr)
 		if last {

@@ -153,7 +153,9 @@ func (f *FS) publishQueued(ctx context.Context, r *record) {
 		return
 	}
 	_, _ = f.publish(ctx, r, publishOptions{})
-	f.release(r)
+	if f.release(r) {
+		f.queue.add(r, time.Now())
+	}
 }
 
 // Drain publishes all unpublished content and returns nil once there is none,

@@ -30,7 +30,11 @@ type record struct {
 	failing time.Time // since when publications have failed; zero if the last did not
 	loss    error     // why unpublished content was given up, for handles older than lossSeq
 	lossSeq uint64
-	durable fs.Index // Version whose chunks are known to be on stable storage
+	late    error // of a committed publication of which it is not known whether all nodes have it; for whoever waits for it
+	// cutFirst: O_TRUNC found the file empty. There is nothing to cut, but what is
+	// written next replaces what another node may publish meanwhile (rule R23).
+	cutFirst bool
+	durable  fs.Index // Version whose chunks are known to be on stable storage
 
 	// The background publisher's; guarded by queue.mu.
 	due   time.Time

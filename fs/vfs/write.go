@@ -83,7 +83,11 @@ func (f *FS) segment(r *record, app bool) *segment {
 			return s
 		}
 	}
+	if app && r.cutFirst { // an append cannot carry the cut
+		f.segment(r, false)
+	}
 	s := &segment{app: app, data: store{budget: &f.memory, stage: f.stage}}
+	s.cut, r.cutFirst = r.cutFirst, false // to nothing: cutTo is 0
 	r.segs = append(r.segs, s)
 	return s
 }
