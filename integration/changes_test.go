@@ -29,7 +29,10 @@ type change struct {
 	looks []look
 	// content marks a change that is made in several calls and published by the
 	// last: before that, processes on the writer's own node see it already, as
-	// they would on a local file system, and nobody else does.
+	// they would on a local file system, and nobody else does. It also marks
+	// truncate(2): until it has returned, the kernel of the writer's node keeps
+	// the old length whatever it is told (fuse_do_setattr sets
+	// FUSE_I_SIZE_UNSTABLE), while other nodes may have the new one.
 	content bool
 }
 
@@ -276,10 +279,11 @@ func attrChanges() []change {
 			looks: []look{on("f", probe.Lstat, stat(func(s *probe.Stat) bool { return s.Mtime == day }))},
 		},
 		{
-			name:  "truncate",
-			setup: file("f", oldText),
-			act:   func(p place) []probe.Op { return []probe.Op{probe.Truncate(p.at("f"), 7)} },
-			looks: []look{on("f", probe.Lstat, size(7)), on("f", probe.ReadFile, content(oldText[:7])), on("f", probe.Lstat, newer)},
+			name:    "truncate",
+			content: true,
+			setup:   file("f", oldText),
+			act:     func(p place) []probe.Op { return []probe.Op{probe.Truncate(p.at("f"), 7)} },
+			looks:   []look{on("f", probe.Lstat, size(7)), on("f", probe.ReadFile, content(oldText[:7])), on("f", probe.Lstat, newer)},
 		},
 		{
 			name:  "setxattr",
