@@ -2,6 +2,7 @@ package meta_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 // crashChild applies entries from where the store is and says so on each, until
-// it is killed.
+// it is killed or, at the end of them, exits without closing the store.
 func crashChild(dir, seed string) error {
 	n, err := strconv.ParseUint(seed, 10, 64)
 	if err != nil {
@@ -62,7 +63,7 @@ func crashChild(dir, seed string) error {
 		}
 		fmt.Println(e.At)
 	}
-	select {} // the parent kills
+	return nil
 }
 
 // history is the states of a memory store after each entry, asked for in order.
@@ -171,9 +172,19 @@ func runAndKill(t *testing.T, dir string, seed uint64, n int) fs.Index {
 			time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		}
 	}
-	_ = cmd.Process.Kill() // it may have reached the end before n
-	_ = cmd.Wait()         // killed, as wanted
+	if err := cmd.Wait(); err != nil && !killed(err) {
+		t.Fatal(err)
+	}
 	return last
+}
+
+func killed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // TestPowerLoss is TestKill with a disk that forgets what was not synced, a part
