@@ -68,8 +68,6 @@ func TestModelsOfHistories(t *testing.T) {
 		{"removed twice", exclusive, []op{{input{"make", "1"}, ok, 0, 1}, {input{what: "remove"}, ok, 2, 9}, {input{what: "remove"}, ok, 2, 9}}, porcupine.Illegal},
 		{"moved", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{"read", "b"}, val("1"), 4, 5}, {input{"read", "a"}, enoent, 4, 5}}, porcupine.Ok},
 		{"moved and still there", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{"read", "a"}, val("1"), 4, 5}}, porcupine.Illegal},
-		{"swapped", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{"make b", "2"}, ok, 0, 1}, {input{what: "swap a"}, ok, 2, 3}, {input{"read", "a"}, val("2"), 4, 5}}, porcupine.Ok},
-		{"swapped by half", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{"make b", "2"}, ok, 0, 1}, {input{what: "swap a"}, ok, 2, 3}, {input{"read", "a"}, val("2"), 4, 5}, {input{"read", "b"}, val("2"), 6, 7}}, porcupine.Illegal},
 		{"replaced what it must not", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{"make b", "2"}, ok, 0, 1}, {input{what: "shift a"}, ok, 2, 3}}, porcupine.Illegal},
 	}
 	for _, c := range cases {
