@@ -28,8 +28,8 @@ func (p Problem) String() string { return p.Where + ": " + p.What }
 // one without is an orphan, and only orphans are. Every live directory is
 // reached from the root. Extents are in order, apart, inside the file and inside
 // their chunks; a file's Bytes is their sum. A chunk's references are the extents
-// that cite it; it is either durable or in the list of those that are not;
-// inline content is there, fits its hash and is cited; what is neither inline nor
+// that cite it; it is in the list of those to be uploaded if it is cited and not
+// durable; inline content is there, fits its hash and is cited; what is neither inline nor
 // durable has holders. Extended attributes belong to inodes and keep the limits.
 // Usage is the sum over the inodes. Stored results belong to live sessions and to
 // their windows. No index in any record is above the applied one.

@@ -66,8 +66,8 @@ func (s *State) Orphans(ino fs.Ino, n int) ([]Orphan, error) {
 	})
 }
 
-// Undurable lists up to n chunks that are not durable, cited or not, behind
-// last in the order of generation and hash: the oldest first.
+// Undurable lists up to n chunks that are cited and not durable, behind last in
+// the order of generation and hash: the oldest first.
 func (s *State) Undurable(last fs.ChunkID, n int) ([]Undurable, error) {
 	if n <= 0 {
 		return nil, nil

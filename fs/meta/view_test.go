@@ -73,9 +73,9 @@ func TestMissingContentRecords(t *testing.T) {
 		if _, err := r.s.View().Chunk(id); kind == 'b' && fs.KindOf(err) != fs.ErrCorrupt {
 			t.Errorf("%c: chunk: %v", kind, err)
 		}
-		op := fs.SetAttr{Ino: f, Mask: fs.SetSize}
+		op := map[byte]fs.Op{'b': fs.MarkDurable{Chunks: []fs.ChunkID{id}}, 'c': fs.SetAttr{Ino: f, Mask: fs.SetSize}}[kind]
 		if _, _, err := r.s.Apply(r.s.Applied()+1, []fs.Command{{Op: op}}); fs.KindOf(err) != fs.ErrCorrupt {
-			t.Errorf("%c: truncate: %v", kind, err)
+			t.Errorf("%c: %s: %v", kind, meta.OpName(op), err)
 		}
 	}
 }
