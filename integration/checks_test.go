@@ -57,18 +57,23 @@ func TestModelsOfHistories(t *testing.T) {
 		ops  []op
 		want porcupine.CheckResult
 	}{
-		{"a register that is read as written", register, []op{{input{"write", "1"}, ok, 0, 9}, {input{what: "read"}, val("1"), 10, 11}}, porcupine.Ok},
-		{"a register that is read old", register, []op{{input{"write", "1"}, ok, 0, 9}, {input{what: "read"}, val(firstValue), 10, 11}}, porcupine.Illegal},
-		{"a torn register", register, []op{{input{"write", "12"}, ok, 0, 9}, {input{what: "read"}, val("1"), 10, 11}}, porcupine.Illegal},
-		{"a write that may have happened", register, []op{{input{"write", "1"}, output{unknown: true}, 0, never}, {input{what: "read"}, val(firstValue), 10, 11}, {input{what: "read"}, val("1"), 12, 13}}, porcupine.Ok},
-		{"a write that happened and was taken back", register, []op{{input{"write", "1"}, output{unknown: true}, 0, never}, {input{what: "read"}, val("1"), 10, 11}, {input{what: "read"}, val(firstValue), 12, 13}}, porcupine.Illegal},
-		{"two winners", exclusive, []op{{input{"make", "1"}, ok, 0, 9}, {input{"make", "2"}, ok, 0, 9}}, porcupine.Illegal},
-		{"one winner", exclusive, []op{{input{"make", "1"}, ok, 0, 9}, {input{"make", "2"}, eexist, 0, 9}}, porcupine.Ok},
-		{"nobody wins", exclusive, []op{{input{"make", "1"}, eexist, 0, 9}}, porcupine.Illegal},
-		{"removed twice", exclusive, []op{{input{"make", "1"}, ok, 0, 1}, {input{what: "remove"}, ok, 2, 9}, {input{what: "remove"}, ok, 2, 9}}, porcupine.Illegal},
-		{"moved", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{"read", "b"}, val("1"), 4, 5}, {input{"read", "a"}, enoent, 4, 5}}, porcupine.Ok},
-		{"moved and still there", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{"read", "a"}, val("1"), 4, 5}}, porcupine.Illegal},
-		{"replaced what it must not", pair, []op{{input{"make a", "1"}, ok, 0, 1}, {input{"make b", "2"}, ok, 0, 1}, {input{what: "shift a"}, ok, 2, 3}}, porcupine.Illegal},
+		{"a register that is read as written", register, []op{{input{what: "write", value: "1"}, ok, 0, 9}, {input{what: "read"}, val("1"), 10, 11}}, porcupine.Ok},
+		{"a register that is read old", register, []op{{input{what: "write", value: "1"}, ok, 0, 9}, {input{what: "read"}, val(firstValue), 10, 11}}, porcupine.Illegal},
+		{"a torn register", register, []op{{input{what: "write", value: "12"}, ok, 0, 9}, {input{what: "read"}, val("1"), 10, 11}}, porcupine.Illegal},
+		{"a write that may have happened", register, []op{{input{what: "write", value: "1"}, output{unknown: true}, 0, never}, {input{what: "read"}, val(firstValue), 10, 11}, {input{what: "read"}, val("1"), 12, 13}}, porcupine.Ok},
+		{"a write that happened and was taken back", register, []op{{input{what: "write", value: "1"}, output{unknown: true}, 0, never}, {input{what: "read"}, val("1"), 10, 11}, {input{what: "read"}, val(firstValue), 12, 13}}, porcupine.Illegal},
+		{"two winners", exclusive, []op{{input{what: "make", value: "1"}, ok, 0, 9}, {input{what: "make", value: "2"}, ok, 0, 9}}, porcupine.Illegal},
+		{"one winner", exclusive, []op{{input{what: "make", value: "1"}, ok, 0, 9}, {input{what: "make", value: "2"}, eexist, 0, 9}}, porcupine.Ok},
+		{"nobody wins", exclusive, []op{{input{what: "make", value: "1"}, eexist, 0, 9}}, porcupine.Illegal},
+		{"removed twice", exclusive, []op{{input{what: "make", value: "1"}, ok, 0, 1}, {input{what: "remove"}, ok, 2, 9}, {input{what: "remove"}, ok, 2, 9}}, porcupine.Illegal},
+		{"moved", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{what: "read", value: "b"}, val("1"), 4, 5}, {input{what: "read", value: "a"}, enoent, 4, 5}}, porcupine.Ok},
+		{"moved and still there", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{what: "read", value: "a"}, val("1"), 4, 5}}, porcupine.Illegal},
+		{"swapped", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "make b", value: "2"}, ok, 0, 1}, {input{what: "swap a"}, ok, 2, 3}, {input{what: "read", value: "a"}, val("2"), 4, 5}}, porcupine.Ok},
+		{"swapped by half", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "make b", value: "2"}, ok, 0, 1}, {input{what: "swap a"}, ok, 2, 3}, {input{what: "read", value: "a"}, val("2"), 4, 5}, {input{what: "read", value: "b"}, val("2"), 6, 7}}, porcupine.Illegal},
+		{"a move that does nothing", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "make b", value: "2"}, ok, 0, 1}, {input{what: "move a"}, ok, 2, 3}, {input{what: "read", value: "a"}, val("1"), 4, 5}}, porcupine.Illegal},
+		{"a move that finds one inode under both names, beside a swap", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "make b", value: "2"}, ok, 0, 1}, {input{what: "swap a"}, ok, 2, 3}, {input{what: "move a"}, ok, 2, 3}, {input{what: "read", value: "a"}, val("2"), 4, 5}, {input{what: "read", value: "b"}, val("1"), 4, 5}}, porcupine.Ok},
+		{"EEXIST of a name that is not there", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "shift a"}, eexist, 2, 3}}, porcupine.Illegal},
+		{"replaced what it must not", pair, []op{{input{what: "make a", value: "1"}, ok, 0, 1}, {input{what: "make b", value: "2"}, ok, 0, 1}, {input{what: "shift a"}, ok, 2, 3}}, porcupine.Illegal},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,6 +81,7 @@ func TestModelsOfHistories(t *testing.T) {
 			for i, o := range c.ops {
 				ops = append(ops, porcupine.Operation{ClientId: i, Input: o.in, Call: o.call, Output: o.out, Return: o.end})
 			}
+			markRaced(ops)
 			if got := porcupine.CheckOperationsTimeout(c.kind.model(), ops, checkMax); got != c.want {
 				t.Errorf("the checker says %v, want %v", got, c.want)
 			}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/anishathalye/porcupine"
 	"golang.org/x/sys/unix"
@@ -18,14 +19,17 @@ type kind struct {
 	name    string
 	prepare func(base string, i int) []probe.Op
 	choose  func(rng *rand.Rand, path, value string) (probe.Op, input)
-	step    func(state string, in input, out output) (bool, string)
-	init    string
+	// step returns the states that may follow when in ends with out: none if it
+	// cannot end so.
+	step func(state string, in input, out output) []string
+	init string
 }
 
 // input and output are what the models get to see.
 type input struct {
 	what  string
 	value string
+	raced bool // a rename beside which another rename of the same object was under way
 }
 
 type output struct {
@@ -35,10 +39,14 @@ type output struct {
 }
 
 func (k kind) model() porcupine.Model {
-	return porcupine.Model{
-		Init: func() any { return k.init },
-		Step: func(state, in, out any) (bool, any) {
-			return k.step(state.(string), in.(input), out.(output))
+	m := porcupine.NondeterministicModel{
+		Init: func() []any { return []any{k.init} },
+		Step: func(state, in, out any) []any {
+			var next []any
+			for _, s := range k.step(state.(string), in.(input), out.(output)) {
+				next = append(next, s)
+			}
+			return next
 		},
 		DescribeOperation: func(in, out any) string {
 			i, o := in.(input), out.(output)
@@ -48,6 +56,15 @@ func (k kind) model() porcupine.Model {
 			return fmt.Sprintf("%s(%s) = %s %q", i.what, i.value, probe.ErrnoName(o.errno), o.value)
 		},
 	}
+	return m.ToModel()
+}
+
+// only is the one state that follows if ok.
+func only(ok bool, next string) []string {
+	if !ok {
+		return nil
+	}
+	return []string{next}
 }
 
 // kinds of objects. Their names must not begin with one another.
@@ -65,20 +82,20 @@ var register = kind{
 	choose: func(rng *rand.Rand, path, value string) (probe.Op, input) {
 		switch rng.IntN(4) {
 		case 0:
-			return probe.WriteFile(path, []byte(value)), input{"write", value}
+			return probe.WriteFile(path, []byte(value)), input{what: "write", value: value}
 		case 1:
-			return probe.Rename(path+"."+value[:4], path, 0), input{"replace", value}
+			return probe.Rename(path+"."+value[:4], path, 0), input{what: "replace", value: value}
 		}
 		return probe.ReadFile(path), input{what: "read"}
 	},
-	step: func(state string, in input, out output) (bool, string) {
-		if out.unknown {
-			return true, in.value
+	step: func(state string, in input, out output) []string {
+		switch {
+		case out.unknown:
+			return []string{in.value}
+		case in.what == "read":
+			return only(out.errno == 0 && out.value == state, state)
 		}
-		if in.what == "read" {
-			return out.errno == 0 && out.value == state, state
-		}
-		return out.errno == 0, in.value
+		return only(out.errno == 0, in.value)
 	},
 }
 
@@ -90,15 +107,13 @@ var exclusive = kind{
 	choose: func(rng *rand.Rand, path, value string) (probe.Op, input) {
 		switch rng.IntN(4) {
 		case 0:
-			return probe.Symlink(value, path), input{"make", value}
+			return probe.Symlink(value, path), input{what: "make", value: value}
 		case 1:
 			return probe.Unlink(path), input{what: "remove"}
 		}
 		return probe.Readlink(path), input{what: "read"}
 	},
-	step: func(state string, in input, out output) (bool, string) {
-		return stepName(state, in, out)
-	},
+	step: func(state string, in input, out output) []string { return only(stepName(state, in, out)) },
 }
 
 func stepName(state string, in input, out output) (bool, string) {
@@ -125,11 +140,6 @@ func stepName(state string, in input, out output) (bool, string) {
 
 // pair is two names between which things are renamed. The state is both values
 // with a bar between them.
-//
-// RENAME_EXCHANGE is not among the changes. The kernel looks the two names up one
-// after the other; if another node exchanges them in between, both lead to the
-// same inode, and rename(2) does nothing and succeeds without asking any file
-// system, although both names are there. No sequence of renames explains that.
 var pair = kind{
 	name: "pair",
 	init: "|",
@@ -143,13 +153,15 @@ var pair = kind{
 		side := names[x]
 		switch rng.IntN(10) {
 		case 0, 1:
-			return probe.Symlink(value, one), input{"make " + side, value}
+			return probe.Symlink(value, one), input{what: "make " + side, value: value}
 		case 2:
 			return probe.Unlink(one), input{what: "remove " + side}
 		case 3:
 			return probe.Rename(one, other, 0), input{what: "move " + side}
 		case 4:
 			return probe.Rename(one, other, unix.RENAME_NOREPLACE), input{what: "shift " + side}
+		case 5:
+			return probe.Rename(one, other, unix.RENAME_EXCHANGE), input{what: "swap " + side}
 		}
 		op, in := probe.Readlink(one), input{what: "read", value: side}
 		return op, in
@@ -157,50 +169,76 @@ var pair = kind{
 	step: stepPair,
 }
 
-func stepPair(state string, in input, out output) (bool, string) {
-	bar := slices.Index([]byte(state), '|')
+func stepPair(state string, in input, out output) []string {
+	bar := strings.IndexByte(state, '|')
 	v := map[string]string{"a": state[:bar], "b": state[bar+1:]}
 	what, side := in.what, in.value
 	if in.what != "read" {
 		what, side = in.what[:len(in.what)-2], in.what[len(in.what)-1:]
 	}
 	other := map[string]string{"a": "b", "b": "a"}[side]
-	errno := unix.Errno(0)
 	switch what {
 	case "make", "remove", "read":
-		ok, next := stepName(v[side], input{what, in.value}, out)
+		ok, next := stepName(v[side], input{what: what, value: in.value}, out)
 		v[side] = next
-		return ok, v["a"] + "|" + v["b"]
-	case "move":
-		switch {
-		case v[side] != "":
-			v[side], v[other] = "", v[side]
-		case !twoLookups(out, v[other]):
-			errno = unix.ENOENT
-		}
-	case "shift":
-		// The kernel looks up the old name, then the new one, and says EEXIST by
-		// itself. The old name may be gone by then, so EEXIST claims nothing of it.
-		if !out.unknown && out.errno == unix.EEXIST {
-			return v[other] != "", state
-		}
-		switch {
-		case v[side] == "":
-			errno = unix.ENOENT
-		case v[other] != "":
-			errno = unix.EEXIST
-		default:
-			v[side], v[other] = "", v[side]
+		return only(ok, v["a"]+"|"+v["b"])
+	}
+	var next []string
+	ends := func(with unix.Errno, a, b string) {
+		if out.unknown || out.errno == with {
+			next = append(next, a+"|"+b)
 		}
 	}
-	return out.unknown || out.errno == errno, v["a"] + "|" + v["b"]
+	gone := v[side] == "" || what == "swap" && v[other] == ""
+	switch {
+	case gone:
+		ends(unix.ENOENT, v["a"], v["b"])
+	case what == "swap":
+		ends(0, v["b"], v["a"])
+	case what == "shift" && v[other] != "":
+		ends(unix.EEXIST, v["a"], v["b"])
+	case side == "a":
+		ends(0, "", v["a"])
+	default:
+		ends(0, v["b"], "")
+	}
+	return append(next, twoLookups(what, v[other], in, out, state)...)
 }
 
-// twoLookups tells that a rename did nothing and still succeeded. The kernel
-// looks up the old name, then the new one. If another node moves the file from
-// one to the other in between, both lead to the same inode, and rename(2) says
-// that then there is nothing to do; no file system is asked. What it found last
-// is what there still is: one of the names.
-func twoLookups(out output, there string) bool {
-	return !out.unknown && out.errno == 0 && there != ""
+// twoLookups are the ends of a rename that no file system is asked about. The
+// kernel looks up the old name and then the new one, and other nodes may rename
+// between the two. Then it may find that both lead to the same inode, and
+// rename(2) says that there is nothing to do in that case and succeeds. And with
+// RENAME_NOREPLACE it says EEXIST when it finds the new name, although the old
+// one may be gone by then.
+func twoLookups(what, other string, in input, out output, state string) []string {
+	if !in.raced || out.unknown || other == "" && what != "swap" {
+		return nil
+	}
+	want := unix.Errno(0)
+	if what == "shift" {
+		want = unix.EEXIST
+	}
+	return only(out.errno == want && state != "|", state)
+}
+
+// markRaced finds the renames of one object that overlapped in time with another
+// one that did something, or may have.
+func markRaced(ops []porcupine.Operation) {
+	renames := func(o porcupine.Operation) bool {
+		what, _, _ := strings.Cut(o.Input.(input).what, " ")
+		return what == "move" || what == "shift" || what == "swap"
+	}
+	for i := range ops {
+		if !renames(ops[i]) {
+			continue
+		}
+		in := ops[i].Input.(input)
+		in.raced = slices.ContainsFunc(ops, func(o porcupine.Operation) bool {
+			out := o.Output.(output)
+			return renames(o) && (out.unknown || out.errno == 0) && o.ClientId != ops[i].ClientId &&
+				o.Call <= ops[i].Return && ops[i].Call <= o.Return
+		})
+		ops[i].Input = in
+	}
 }

@@ -257,6 +257,7 @@ func (h *history) check(t *testing.T, faults []string) {
 				unknown++
 			}
 		}
+		markRaced(ops)
 		m := k.model()
 		res, info := porcupine.CheckOperationsVerbose(m, ops, checkMax)
 		switch res {

@@ -135,7 +135,7 @@ func start(t *testing.T, o testcluster.Config) (*testcluster.Cluster, []*probe.C
 
 // stuckAfter is how long no call takes, not even under the faults that tests
 // inject. What hangs longer gets the agents' stacks into the log.
-const stuckAfter = 8 * time.Second
+const stuckAfter = 15 * time.Second
 
 func startProbe(t *testing.T, name string) *probe.Client {
 	t.Helper()
