@@ -43,7 +43,7 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		if err := n.Read(b.Context(), func(v fs.View) error { _, err := v.Lookup(fs.RootIno, "d"); return err }); err != nil {
+		if _, err := n.Read(b.Context(), func(v fs.View) error { _, err := v.Lookup(fs.RootIno, "d"); return err }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -129,7 +129,7 @@ func (c *trio) ready() {
 func (r *running) lookup(t *testing.T, name string) (fs.Attr, error) {
 	t.Helper()
 	var a fs.Attr
-	err := r.Read(t.Context(), func(v fs.View) (err error) { a, err = v.Lookup(fs.RootIno, name); return err })
+	_, err := r.Read(t.Context(), func(v fs.View) (err error) { a, err = v.Lookup(fs.RootIno, name); return err })
 	return a, err
 }
 

@@ -23,7 +23,7 @@ var errNoLease = errors.New("this node has no lease: it cannot reach a majority 
 
 // Read implements fs.Meta. The order is what makes it right: clock, state, clock
 // again, then the verdict on the keys that were touched (package protocol).
-func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
+func (n *Node) Read(ctx context.Context, f func(fs.View) error) (time.Duration, error) {
 	r := recorders.Get().(*recorder)
 	defer r.free()
 	for {
@@ -33,25 +33,25 @@ func (n *Node) Read(ctx context.Context, f func(fs.View) error) error {
 			r.View = v
 			return f(r)
 		})
-		verdict, leased, changed := n.verdict(began, r.keys)
+		v := n.verdict(began, r.keys)
 		var look <-chan time.Time
 		switch {
-		case verdict == protocol.Show:
-			return err
-		case verdict == protocol.NoLease && leased:
+		case v.verdict == protocol.Show:
+			return v.keep, err
+		case v.verdict == protocol.NoLease && v.leased:
 			continue // it was granted after the read began: what was read may be older
-		case verdict == protocol.NoLease && n.hopeless():
-			return n.withoutLease(err)
-		case verdict == protocol.NoLease:
+		case v.verdict == protocol.NoLease && n.hopeless():
+			return 0, n.withoutLease(err)
+		case v.verdict == protocol.NoLease:
 			look = time.After(leaseLook)
 		}
 		select {
-		case <-changed:
+		case <-v.changed:
 		case <-look:
 		case <-n.propose.ended:
-			return &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errEnded}
+			return 0, &fs.Error{Op: "read metadata", Kind: fs.ErrIO, Err: errEnded}
 		case <-ctx.Done():
-			return &fs.Error{Op: "read metadata", Kind: fs.ErrInterrupted, Err: ctx.Err()}
+			return 0, &fs.Error{Op: "read metadata", Kind: fs.ErrInterrupted, Err: ctx.Err()}
 		}
 	}
 }
@@ -81,15 +81,25 @@ func (n *Node) hopeless() bool {
 	return lost > leaseWait && silent > leaseWait || lost > leaseHope
 }
 
-// verdict also returns whether there is a lease now, and what to wait for, all
-// of the same moment.
-func (n *Node) verdict(began protocol.Instant, keys []fs.Key) (protocol.Verdict, bool, <-chan struct{}) {
+// judgement is what package protocol says of a read, all of one moment.
+type judgement struct {
+	verdict protocol.Verdict
+	keep    time.Duration // how long the kernel may cache what was read
+	leased  bool          // there is a lease now
+	changed <-chan struct{}
+}
+
+func (n *Node) verdict(began protocol.Instant, keys []fs.Key) judgement {
 	n.pmu.Lock()
 	defer n.pmu.Unlock()
 	now := n.clock.Now()
 	v, _ := n.member.Visible(began, now, keys)
 	n.announce(now)
-	return v, n.seenL, n.changed
+	j := judgement{verdict: v, leased: n.seenL, changed: n.changed}
+	if v == protocol.Show {
+		j.keep = n.member.Timeout(now, keys)
+	}
+	return j
 }
 
 // Do implements fs.Meta.

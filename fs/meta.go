@@ -1,6 +1,9 @@
 package fs
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // View reads one state of the metadata. Its methods do not block on the
 // network. Errors are *Error; ErrNotFound for a missing name or xattr is the
@@ -41,7 +44,11 @@ type Meta interface {
 	// then the node's policy decides: f's result from the last state it had
 	// ("stale"), or ErrIO ("fail"). f's error is returned as it is. f must not
 	// keep the View.
-	Read(ctx context.Context, f func(View) error) error
+	//
+	// keep is how long what f saw may be answered again without asking, by who
+	// hears of each Change of it (rule R4); 0 is not at all. It counts from the
+	// return of Read, and goes with an error of f as well: absence is cached too.
+	Read(ctx context.Context, f func(View) error) (keep time.Duration, err error)
 	// Do commits op and returns its result once every lease holder has applied
 	// it. After an error of kind ErrIO the outcome is unknown; any other kind
 	// is the decided result (Result.Kind). Do retries across leader changes

@@ -280,3 +280,14 @@ type Key struct {
 	Ino  Ino
 	Name string // KeyName only
 }
+
+// Change is a key that an entry of the log changes, as told to the kernel of one
+// node before the entry can be seen there.
+type Change struct {
+	Key
+	// Own: a call of this node's own kernel makes the change and waits for the
+	// entry, and no other command of the entry makes it too. The kernel updates
+	// what it has cached of the key by itself when the call is answered, and holds
+	// the directory's lock until then.
+	Own bool
+}

@@ -59,8 +59,8 @@ func (n *node) entry(out *gofuse.EntryOut, a fs.Attr, err error) gofuse.Status {
 // Lookup finds a name. An absent one is ENOENT, which the kernel does not cache.
 func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opLookup)
-	a, err := n.vfs.Lookup(n.ctx, fs.Ino(h.NodeId), name)
-	return n.entry(out, a, err)
+	found, err := n.vfs.Lookup(n.ctx, fs.Ino(h.NodeId), name)
+	return n.entry(out, found.Attr, err)
 }
 
 // Forget takes lookup counts back.
@@ -72,7 +72,7 @@ func (n *node) Forget(nodeid, nlookup uint64) {
 // GetAttr is stat(2).
 func (n *node) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	n.requests.count(opGetAttr)
-	a, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
+	a, _, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
 	return n.attr(out, a, err)
 }
 
@@ -87,7 +87,7 @@ func (n *node) attr(out *gofuse.AttrOut, a fs.Attr, err error) gofuse.Status {
 // Statx is statx(2) when the birth time is asked for.
 func (n *node) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) gofuse.Status {
 	n.requests.count(opStatx)
-	a, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
+	a, _, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
 	if err != nil {
 		return n.faults.status(err)
 	}

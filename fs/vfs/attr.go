@@ -2,34 +2,40 @@ package vfs
 
 import (
 	"context"
+	"time"
 
 	"github.com/wpfs/wpfs/fs"
 )
 
 // committed reads the attributes of ino as all nodes see them.
-func (f *FS) committed(ctx context.Context, ino fs.Ino) (fs.Attr, error) {
+func (f *FS) committed(ctx context.Context, ino fs.Ino) (fs.Attr, time.Duration, error) {
 	var a fs.Attr
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	keep, err := f.meta.Read(ctx, func(v fs.View) (err error) {
 		a, err = v.Attr(ino)
 		return err
 	})
-	return a, err
+	return a, keep, err
 }
 
 // Attr tells the attributes of ino as local processes see them: size and times
-// include what they have written.
-func (f *FS) Attr(ctx context.Context, ino fs.Ino) (fs.Attr, error) {
-	var out fs.Attr
-	err := f.settled(ctx, ino, func() (fs.Attr, error) {
-		return f.committed(ctx, ino)
+// include what they have written. keep is how long the kernel may answer with
+// them: not at all while the file has unpublished content here, which changes
+// without a word from the log.
+func (f *FS) Attr(ctx context.Context, ino fs.Ino) (out fs.Attr, keep time.Duration, err error) {
+	err = f.settled(ctx, ino, func() (a fs.Attr, err error) {
+		a, keep, err = f.committed(ctx, ino)
+		return a, err
 	}, func(r *record, a fs.Attr) error {
 		out = a
 		if r != nil {
 			out = r.local(a)
+			if len(r.segs) > 0 || r.flight != nil {
+				keep = 0
+			}
 		}
 		return nil
 	})
-	return out, failure("getattr", ino, "", err)
+	return out, keep, failure("getattr", ino, "", err)
 }
 
 // SetAttr says what chmod(2), chown(2), truncate(2), ftruncate(2) and
@@ -69,7 +75,7 @@ func (f *FS) SetAttr(ctx context.Context, q SetAttr) (fs.Attr, error) {
 	if q.Mask&fs.SetSize != 0 {
 		return f.truncateNamed(ctx, r, q.SetAttr)
 	}
-	cur, err := f.Attr(ctx, q.Ino)
+	cur, _, err := f.Attr(ctx, q.Ino)
 	if err != nil {
 		return cur, err
 	}
@@ -163,7 +169,8 @@ func (f *FS) completed(ctx context.Context, r *record, change func() (fs.Attr, e
 		return fs.Attr{}, err
 	}
 	if a.Ino == 0 || r.isDirty() {
-		return f.Attr(ctx, r.ino)
+		a, _, err = f.Attr(ctx, r.ino)
+		return a, err
 	}
 	return a, nil
 }

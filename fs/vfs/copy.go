@@ -46,7 +46,7 @@ func (f *FS) Copy(ctx context.Context, from Handle, off uint64, to Handle, toOff
 // and n cut to the end of file.
 func (f *FS) cite(ctx context.Context, ino fs.Ino, off, toOff, n uint64) ([]fs.Piece, uint64, error) {
 	var found fetch
-	a, err := found.plan(ctx, f.meta, ino, off, n)
+	a, err := found.plan(ctx, f, ino, off, n)
 	if err != nil || off >= a.Size {
 		return nil, 0, err
 	}

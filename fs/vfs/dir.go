@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"time"
 
 	"github.com/wpfs/wpfs/fs"
 )
@@ -15,16 +16,25 @@ const (
 	cookieParent = 2
 )
 
+// Found is what Lookup knows of a name.
+type Found struct {
+	Attr fs.Attr // zero if the name is absent
+	// Keep is how long the kernel may answer that the name means this inode, or
+	// none; KeepAttr the same for the attributes. Both are 0 if not at all.
+	Keep, KeepAttr time.Duration
+}
+
 // Lookup finds name in dir and returns its attributes as local processes see
-// them. It knows "." and "..", which ask for any inode's own existence and for
-// a directory's parent (NFS export does that).
-func (f *FS) Lookup(ctx context.Context, dir fs.Ino, name string) (fs.Attr, error) {
+// them; for an absent name (ErrNotFound) Found says how long that may be
+// believed. It knows "." and "..", which ask for any inode's own existence and
+// for a directory's parent (NFS export does that).
+func (f *FS) Lookup(ctx context.Context, dir fs.Ino, name string) (Found, error) {
 	if len(name) > fs.NameMax {
-		return fs.Attr{}, &fs.Error{Op: "lookup", Ino: dir, Name: name, Kind: fs.ErrNameTooLong}
+		return Found{}, &fs.Error{Op: "lookup", Ino: dir, Name: name, Kind: fs.ErrNameTooLong}
 	}
 	seq := f.pubSeq.Load()
 	var a fs.Attr
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	keep, err := f.meta.Read(ctx, func(v fs.View) (err error) {
 		switch name {
 		case ".":
 			if a, err = v.Attr(dir); err == nil && a.Nlink == 0 && f.lookupRecord(dir) == nil {
@@ -40,20 +50,24 @@ func (f *FS) Lookup(ctx context.Context, dir fs.Ino, name string) (fs.Attr, erro
 		}
 		return err
 	})
+	if name == "." || name == ".." {
+		keep = 0 // no directory entry of these names ever changes, so nobody would hear of it
+	}
 	if err != nil {
-		return fs.Attr{}, failure("lookup", dir, name, err)
+		return Found{Keep: keep}, failure("lookup", dir, name, err)
 	}
 	if !a.IsRegular() || f.lookupRecord(a.Ino) == nil && f.pubSeq.Load() == seq {
-		return a, nil
+		return Found{a, keep, keep}, nil
 	}
 	// The file has, or just had, unpublished content here.
-	return f.Attr(ctx, a.Ino)
+	a, keepAttr, err := f.Attr(ctx, a.Ino)
+	return Found{a, keep, keepAttr}, err
 }
 
 // Readlink tells a symbolic link's target.
 func (f *FS) Readlink(ctx context.Context, ino fs.Ino) (string, error) {
 	var target string
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	err := f.look(ctx, func(v fs.View) (err error) {
 		target, err = v.Readlink(ino)
 		return err
 	})
@@ -80,7 +94,7 @@ func (f *FS) ReadDir(ctx context.Context, dir fs.Ino, after uint64, add func(fs.
 	}
 	for {
 		var entries []fs.Entry
-		err := f.meta.Read(ctx, func(v fs.View) (err error) {
+		err := f.look(ctx, func(v fs.View) (err error) {
 			entries, err = v.List(dir, after, listBatch)
 			return err
 		})
@@ -101,7 +115,7 @@ func (f *FS) ReadDir(ctx context.Context, dir fs.Ino, after uint64, add func(fs.
 
 func (f *FS) parent(ctx context.Context, dir fs.Ino) (fs.Ino, error) {
 	var up fs.Ino
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	err := f.look(ctx, func(v fs.View) (err error) {
 		up, err = v.Parent(dir)
 		return err
 	})
@@ -145,7 +159,8 @@ func (f *FS) Link(ctx context.Context, op fs.Link) (fs.Attr, error) {
 	if f.lookupRecord(op.Ino) == nil {
 		return res.Attr, nil
 	}
-	return f.Attr(ctx, op.Ino)
+	a, _, err := f.Attr(ctx, op.Ino)
+	return a, err
 }
 
 // Unlink removes a name of something that is no directory. What is open or

@@ -111,7 +111,8 @@ func TestLookup(t *testing.T) {
 		{fs.RootIno, strings.Repeat("x", fs.NameMax+1), 0, fs.ErrNameTooLong},
 	}
 	for _, tt := range tests {
-		a, err := b.Lookup(b.ctx, tt.dir, tt.name)
+		found, err := b.Lookup(b.ctx, tt.dir, tt.name)
+		a := found.Attr
 		if a.Ino != tt.want || !errors.Is(err, tt.err) && tt.err != nil || tt.err == nil && err != nil {
 			t.Errorf("lookup %q in %d: %d, %v; want %d, %v", short(tt.name), tt.dir, a.Ino, err, tt.want, tt.err)
 		}

@@ -30,7 +30,7 @@ func (f *FS) fsync(ctx context.Context, h *handle) error {
 }
 
 func (f *FS) syncChunks(ctx context.Context, r *record) error {
-	a, err := f.committed(ctx, r.ino)
+	a, _, err := f.committed(ctx, r.ino)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (f *FS) syncChunks(ctx context.Context, r *record) error {
 	}
 	for at := uint64(0); at < a.Size; at += syncWindow {
 		var found fetch
-		if _, err := found.plan(ctx, f.meta, r.ino, at, syncWindow); err != nil {
+		if _, err := found.plan(ctx, f, r.ino, at, syncWindow); err != nil {
 			return err
 		}
 		for _, info := range found.infos {

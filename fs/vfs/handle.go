@@ -92,7 +92,7 @@ func (f *FS) know(ctx context.Context, r *record) (empty bool, err error) {
 	if opened {
 		return false, nil
 	}
-	a, err := f.committed(ctx, r.ino)
+	a, _, err := f.committed(ctx, r.ino)
 	if err != nil {
 		return false, err
 	}

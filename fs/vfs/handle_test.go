@@ -218,9 +218,9 @@ func TestLocalProcessesShareWrites(t *testing.T) {
 	b.want(ino, "one")
 	b.appendTo(h2, "two")
 	b.want(ino, "onetwo")
-	a, err := b.Lookup(b.ctx, fs.RootIno, "f")
-	if err != nil || a.Size != 6 {
-		t.Errorf("lookup: size %d, %v; want 6", a.Size, err)
+	found, err := b.Lookup(b.ctx, fs.RootIno, "f")
+	if err != nil || found.Attr.Size != 6 {
+		t.Errorf("lookup: size %d, %v; want 6", found.Attr.Size, err)
 	}
 	b.close(h2) // publishes both
 	b.newNode().want(ino, "onetwo")

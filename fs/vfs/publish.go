@@ -183,7 +183,7 @@ func (f *FS) fly(ctx context.Context, r *record, op fs.Op, last bool) (fs.Attr, 
 
 // dropCapability removes the file capabilities of a file whose content changes.
 func (f *FS) dropCapability(ctx context.Context, ino fs.Ino) error {
-	err := f.meta.Read(ctx, func(v fs.View) error {
+	err := f.look(ctx, func(v fs.View) error {
 		_, err := v.Xattr(ino, capabilityXattr)
 		return err
 	})

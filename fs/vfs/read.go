@@ -110,7 +110,7 @@ func (f *FS) Read(ctx context.Context, id Handle, p []byte, off uint64) (int, er
 		holes spans
 	)
 	err = f.settled(ctx, ino, func() (fs.Attr, error) {
-		return found.plan(ctx, f.meta, ino, off, uint64(len(p)))
+		return found.plan(ctx, f, ino, off, uint64(len(p)))
 	}, func(r *record, a fs.Attr) error {
 		c := canvas{p: p, off: off}
 		size := a.Size
@@ -149,9 +149,9 @@ type fetch struct {
 
 // plan looks up what covers [off, off+n) of ino, and the attributes at that
 // moment.
-func (t *fetch) plan(ctx context.Context, meta fs.Meta, ino fs.Ino, off, n uint64) (fs.Attr, error) {
+func (t *fetch) plan(ctx context.Context, from *FS, ino fs.Ino, off, n uint64) (fs.Attr, error) {
 	var a fs.Attr
-	err := meta.Read(ctx, func(v fs.View) (err error) {
+	err := from.look(ctx, func(v fs.View) (err error) {
 		t.infos = t.infos[:0]
 		if a, err = v.Attr(ino); err != nil {
 			return err
@@ -240,7 +240,8 @@ func (f *FS) Seek(ctx context.Context, id Handle, off uint64, whence Whence) (ui
 	var a fs.Attr
 	dense := false
 	err = f.settled(ctx, ino, func() (fs.Attr, error) {
-		return f.committed(ctx, ino)
+		a, _, err := f.committed(ctx, ino)
+		return a, err
 	}, func(r *record, got fs.Attr) error {
 		a = got
 		if dense = r != nil && len(r.segs) > 0; dense {
@@ -268,7 +269,7 @@ func (f *FS) seekExtents(ctx context.Context, a fs.Attr, off uint64, whence When
 	for at := off; at < a.Size; {
 		stop := min(a.Size, at+seekWindow)
 		var extents []fs.Extent
-		err := f.meta.Read(ctx, func(v fs.View) (err error) {
+		err := f.look(ctx, func(v fs.View) (err error) {
 			extents, err = v.Extents(a.Ino, at, stop-at)
 			return err
 		})

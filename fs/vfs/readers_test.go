@@ -74,11 +74,11 @@ func TestReaderBeforeTheCommit(t *testing.T) {
 
 func (n *node) lookup(name string) fs.Attr {
 	n.t.Helper()
-	a, err := n.Lookup(n.ctx, fs.RootIno, name)
+	found, err := n.Lookup(n.ctx, fs.RootIno, name)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return a
+	return found.Attr
 }
 
 // TestReaderDoesNotWaitForEver: while an operation hangs, readers are served.

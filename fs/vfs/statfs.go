@@ -22,7 +22,7 @@ type Statfs struct {
 // and the local disk leave.
 func (f *FS) Statfs(ctx context.Context) (Statfs, error) {
 	var u fs.Usage
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	err := f.look(ctx, func(v fs.View) (err error) {
 		u, err = v.Usage()
 		return err
 	})

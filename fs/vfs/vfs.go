@@ -156,6 +156,12 @@ func (f *FS) Close() error { return f.stage.close() }
 // now is the time that a change made now is stamped with.
 func (f *FS) now() fs.Time { return fs.TimeOf(f.opt.Now()) }
 
+// look runs f on committed state, for answers that the kernel does not cache.
+func (f *FS) look(ctx context.Context, see func(fs.View) error) error {
+	_, err := f.meta.Read(ctx, see)
+	return err
+}
+
 // do commits op and turns a decided failure into an error.
 func (f *FS) do(ctx context.Context, name string, ino fs.Ino, entry string, op fs.Op) (fs.Result, error) {
 	res, err := f.meta.Do(ctx, op)

@@ -150,7 +150,7 @@ func (n *node) truncate(ino fs.Ino, h vfs.Handle, size uint64) {
 
 func (n *node) attr(ino fs.Ino) fs.Attr {
 	n.t.Helper()
-	a, err := n.Attr(n.ctx, ino)
+	a, _, err := n.Attr(n.ctx, ino)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (f *FS) Xattr(ctx context.Context, ino fs.Ino, name string) ([]byte, error)
 		return nil, err
 	}
 	var value []byte
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	err := f.look(ctx, func(v fs.View) (err error) {
 		value, err = v.Xattr(ino, name)
 		return err
 	})
@@ -47,7 +47,7 @@ func (f *FS) Xattr(ctx context.Context, ino fs.Ino, name string) ([]byte, error)
 // namespace only for root.
 func (f *FS) Xattrs(ctx context.Context, ino fs.Ino, cred fs.Cred) ([]string, error) {
 	var names []string
-	err := f.meta.Read(ctx, func(v fs.View) (err error) {
+	err := f.look(ctx, func(v fs.View) (err error) {
 		names, err = v.Xattrs(ino)
 		return err
 	})

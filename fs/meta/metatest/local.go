@@ -58,12 +58,12 @@ func (l *Local) State() *meta.State { return l.state }
 // Close closes the state.
 func (l *Local) Close() error { return l.state.Close() }
 
-// Read runs f on the latest state.
-func (l *Local) Read(ctx context.Context, f func(fs.View) error) error {
+// Read runs f on the latest state. Nobody hears of changes, so nothing may be kept.
+func (l *Local) Read(ctx context.Context, f func(fs.View) error) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
-		return &fs.Error{Op: "read", Kind: fs.ErrInterrupted, Err: err}
+		return 0, &fs.Error{Op: "read", Kind: fs.ErrInterrupted, Err: err}
 	}
-	return l.state.Read(f)
+	return 0, l.state.Read(f)
 }
 
 // Do applies op at once. The error is the result's kind.

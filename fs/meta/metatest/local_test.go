@@ -46,7 +46,7 @@ func TestLocalWritesAndReads(t *testing.T) {
 			t.Errorf("append %d at %d, %v, want %d", i, a.Offset, err, want)
 		}
 	}
-	err = l.Read(ctx, func(v fs.View) error {
+	_, err = l.Read(ctx, func(v fs.View) error {
 		a, err := v.Lookup(fs.RootIno, "f")
 		if err != nil {
 			return err

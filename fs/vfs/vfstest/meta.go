@@ -3,6 +3,7 @@ package vfstest
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/wpfs/wpfs/fs"
 )
@@ -72,13 +73,13 @@ func (m *Meta) Do(ctx context.Context, op fs.Op) (fs.Result, error) {
 }
 
 // Read implements fs.Meta.
-func (m *Meta) Read(ctx context.Context, f func(fs.View) error) error {
-	err := m.Meta.Read(ctx, f)
+func (m *Meta) Read(ctx context.Context, f func(fs.View) error) (time.Duration, error) {
+	keep, err := m.Meta.Read(ctx, f)
 	m.mu.Lock()
 	read := m.read
 	m.mu.Unlock()
 	if read != nil {
 		read()
 	}
-	return err
+	return keep, err
 }
