@@ -130,7 +130,7 @@ func (n *Node) dropKernelCaches() {
 }
 
 // markPending is meta's hook: the state is about to switch to at.
-func (n *Node) markPending(at fs.Index, keys []fs.Key) {
+func (n *Node) markPending(at fs.Index, keys []fs.Key, _ []int) {
 	n.pmu.Lock()
 	defer n.pmu.Unlock()
 	n.member.Pending(at, keys)

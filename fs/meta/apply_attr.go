@@ -55,6 +55,11 @@ func (t *tx) applyAttr(n *inode, o *fs.SetAttr) error {
 	}
 	if o.Mask&fs.SetMtime != 0 {
 		n.Mtime = o.Mtime
+		if n.IsDir() {
+			// A kernel takes its cached listing for good while the directory's mtime
+			// is the one it knows, and this may be an mtime of long ago.
+			t.key(fs.KeyList, n.Ino, "")
+		}
 	}
 	t.touch(n)
 	return nil

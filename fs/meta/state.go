@@ -15,7 +15,7 @@ type State struct {
 
 	applying     sync.Mutex // held during Apply
 	failed       error      // under applying: the first failure of the store
-	beforeCommit func(at fs.Index, keys []fs.Key)
+	beforeCommit func(at fs.Index, keys []fs.Key, by []int)
 	dropped      func(fs.ChunkID, []byte)
 
 	mu      sync.RWMutex // held for writing while the store commits
@@ -97,8 +97,10 @@ func initialize(kv KV) error {
 
 // SetBeforeCommit sets a function that Apply calls with the index and the
 // changed keys right before the store commits, while readers still see the old
-// state. It is set before the first Apply.
-func (s *State) SetBeforeCommit(f func(at fs.Index, keys []fs.Key)) { s.beforeCommit = f }
+// state. by[i] is the index in the batch of the one command that changed
+// keys[i], or -1 if several did; refused commands change nothing. f must keep
+// neither slice. It is set before the first Apply.
+func (s *State) SetBeforeCommit(f func(at fs.Index, keys []fs.Key, by []int)) { s.beforeCommit = f }
 
 // SetDroppedInline sets a function that Apply calls after the commit for each
 // chunk whose inline content left the metadata because the object store has it
@@ -125,6 +127,7 @@ func (s *State) Apply(at fs.Index, batch []fs.Command) ([]fs.Result, []fs.Key, e
 	t := newTx(s.kv, at, s.sys)
 	results := make([]fs.Result, len(batch))
 	for i, c := range batch {
+		t.cmd = i
 		r, err := t.run(c)
 		if err != nil {
 			s.failed = fmt.Errorf("apply entry %d command %d: %w", at, i, err)
@@ -142,7 +145,7 @@ func (s *State) Apply(at fs.Index, batch []fs.Command) ([]fs.Result, []fs.Key, e
 func (s *State) commit(t *tx) error {
 	writes, hash := t.finish(s.hash.Load())
 	if s.beforeCommit != nil {
-		s.beforeCommit(t.at, t.keys)
+		s.beforeCommit(t.at, t.keys, t.by)
 	}
 	s.mu.Lock()
 	err := s.kv.Commit(writes)

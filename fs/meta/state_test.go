@@ -3,6 +3,7 @@ package meta_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -129,6 +130,9 @@ func TestKeys(t *testing.T) {
 		{"rename over", fs.Rename{Parent: 2, Name: "f", NewParent: 5, NewName: "g"}, []fs.Key{name(2, "f"), name(5, "g"), lst(2), lst(5), attr(2), attr(5), attr(3), attr(6)}},
 		{"exchange", fs.Rename{Parent: 2, Name: "f", NewParent: 5, NewName: "g", Flags: fs.RenameExchange}, []fs.Key{name(2, "f"), name(5, "g"), lst(2), lst(5), attr(2), attr(5), attr(3), attr(6)}},
 		{"chmod", fs.SetAttr{Ino: 3, Mask: fs.SetMode}, []fs.Key{attr(3)}},
+		{"chmod of a directory", fs.SetAttr{Ino: 2, Mask: fs.SetMode | fs.SetAtime}, []fs.Key{attr(2)}},
+		{"utimens of a file", fs.SetAttr{Ino: 3, Mask: fs.SetMtime}, []fs.Key{attr(3)}},
+		{"utimens of a directory", fs.SetAttr{Ino: 2, Mask: fs.SetMtime}, []fs.Key{attr(2), lst(2)}},
 		{"truncate", fs.SetAttr{Ino: 3, Mask: fs.SetSize, Size: 2}, []fs.Key{attr(3), data(3)}},
 		{"xattr", fs.SetXattr{Ino: 3, Name: "user.a"}, []fs.Key{attr(3)}},
 		{"publish", fs.Publish{Ino: 3, Pieces: []fs.Piece{text(0, "x")}}, []fs.Key{attr(3), data(3)}},
@@ -145,11 +149,14 @@ func TestKeys(t *testing.T) {
 			r.file(r.dir(1, "e"), "g")
 			r.must(fs.Tmpfile{Parent: 1})
 			var hooked []fs.Key
-			r.s.SetBeforeCommit(func(at fs.Index, keys []fs.Key) {
+			r.s.SetBeforeCommit(func(at fs.Index, keys []fs.Key, by []int) {
 				if at != r.s.Applied()+1 {
 					t.Errorf("hook for %d, applied %d", at, r.s.Applied())
 				}
 				hooked = slices.Clone(keys)
+				if len(by) != len(keys) || slices.ContainsFunc(by, func(i int) bool { return i != 0 }) {
+					t.Errorf("keys of an entry of one command are by %v", by)
+				}
 			})
 			r.do(row.op)
 			if !sameKeys(r.keys, row.want) {
@@ -159,6 +166,39 @@ func TestKeys(t *testing.T) {
 				t.Errorf("hook got %v, Apply returned %v", hooked, r.keys)
 			}
 		})
+	}
+}
+
+// TestKeysSayWhichCommand: the hook learns which command of an entry touched a
+// key. A refused one touched nothing; one that touched it twice is still one.
+func TestKeysSayWhichCommand(t *testing.T) {
+	r := newRig(t)
+	f := r.file(1, "f") // 2
+	got := map[fs.Key]int{}
+	r.s.SetBeforeCommit(func(_ fs.Index, keys []fs.Key, by []int) {
+		for i, k := range keys {
+			got[k] = by[i]
+		}
+	})
+	_, keys, err := r.s.Apply(r.s.Applied()+1, []fs.Command{
+		{Op: fs.Mkdir{Parent: 1, Name: "f"}}, // refused
+		{Op: fs.Create{Parent: 1, Name: "a"}},
+		{Op: fs.SetAttr{Ino: f, Mask: fs.SetMode | fs.SetSize, Size: 9}},
+		{Op: fs.Create{Parent: 1, Name: "b"}},
+		{Op: fs.Publish{Ino: f, Pieces: []fs.Piece{text(0, "x"), text(9, "y")}}},
+		{Op: fs.Unlink{Parent: 1, Name: "a"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[fs.Key]int{
+		{Kind: fs.KeyName, Ino: 1, Name: "a"}: -1, {Kind: fs.KeyName, Ino: 1, Name: "b"}: 3,
+		{Kind: fs.KeyList, Ino: 1}: -1, {Kind: fs.KeyAttr, Ino: 1}: -1,
+		{Kind: fs.KeyAttr, Ino: 3}: -1, {Kind: fs.KeyAttr, Ino: 4}: 3,
+		{Kind: fs.KeyAttr, Ino: f}: -1, {Kind: fs.KeyData, Ino: f}: -1,
+	}
+	if !maps.Equal(got, want) || len(keys) != len(want) {
+		t.Errorf("keys %v\nby %v\nwant %v", keys, got, want)
 	}
 }
 

@@ -23,6 +23,7 @@ type tx struct {
 	sys system
 
 	// Of the command being run.
+	cmd        int // its index in the entry
 	now        fs.Time
 	inodes     map[fs.Ino]*inode
 	cmdKeys    []fs.Key
@@ -31,9 +32,13 @@ type tx struct {
 
 	// Of the entry.
 	keys    []fs.Key
-	seen    map[fs.Key]struct{}
+	by      []int          // beside keys: the command that touched it, or several
+	seen    map[fs.Key]int // where it is in keys
 	dropped []droppedInline
 }
+
+// several stands for a command's index where more than one touched a key.
+const several = -1
 
 type droppedInline struct {
 	id      fs.ChunkID
@@ -43,7 +48,7 @@ type droppedInline struct {
 func newTx(base Reader, at fs.Index, sys system) *tx {
 	o := newOverlay(base)
 	return &tx{reader: reader{o}, o: o, at: at, sys: sys,
-		inodes: map[fs.Ino]*inode{}, seen: map[fs.Key]struct{}{}}
+		inodes: map[fs.Ino]*inode{}, seen: map[fs.Key]int{}}
 }
 
 // attempt runs one operation. A refusal leaves nothing behind and is a result;
@@ -88,12 +93,22 @@ func (t *tx) accept() {
 		}
 	}
 	for _, k := range t.cmdKeys {
-		if _, ok := t.seen[k]; !ok {
-			t.seen[k] = struct{}{}
-			t.keys = append(t.keys, k)
-		}
+		t.report(k)
 	}
 	t.dropped = append(t.dropped, t.cmdDropped...)
+}
+
+// report adds a key of this command to the entry's.
+func (t *tx) report(k fs.Key) {
+	i, ok := t.seen[k]
+	if !ok {
+		t.seen[k] = len(t.keys)
+		t.keys, t.by = append(t.keys, k), append(t.by, t.cmd)
+		return
+	}
+	if t.by[i] != t.cmd {
+		t.by[i] = several
+	}
 }
 
 // finish returns the entry's writes and the hash of the state after them.
