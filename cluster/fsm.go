@@ -7,7 +7,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/wpfs/wpfs/cluster/protocol"
 	"github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/meta"
 )
@@ -69,11 +68,13 @@ func (n *Node) apply(at fs.Index, entry []byte) error {
 	if err != nil {
 		return err
 	}
+	n.beginEntry(batch)
 	var results []fs.Result
 	n.store.use(func(s *meta.State) { results, _, err = s.Apply(at, batch) })
 	if err != nil {
 		return err
 	}
+	n.switched()
 	for i := range results { // none for an entry that the state had already
 		if c := batch[i]; c.Session != 0 && !(results[i].Kind == fs.ErrStale && n.sessionEnded(c.Session)) {
 			n.propose.applied(c.Session, c.Seq, results[i])
@@ -141,19 +142,25 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	n := (*Node)(f)
 	defer r.Close()
 	n.log.Info("taking over a snapshot from the leader")
-	var acks []protocol.Message
+	var reached fs.Index
 	err := n.store.restore(r, func(at fs.Index) {
-		acks = n.locked(func(now protocol.Instant) []protocol.Message {
-			n.member.Restoring(at)
-			return n.member.Applied(now, at)
-		})
+		reached = at
+		n.pmu.Lock()
+		defer n.pmu.Unlock()
+		n.member.Restoring(at)
 	})
 	if err != nil {
 		n.broken = true
 		n.o.OnFatal(fmt.Errorf("restore the leader's snapshot: %w", err))
 		return err
 	}
-	n.step(func(protocol.Instant) []protocol.Message { return acks })
+	// Nobody sees the new state before S has reached it. The kernel still shows
+	// the old one, so it comes before the ack, as in closeKeys; not while the
+	// store is locked, because a reader that waits for it may hold pages.
+	if k := n.kernel.Load(); k != nil {
+		(*k).Drop(true)
+	}
+	n.applied(reached)
 	if metas, err := n.snaps.List(); err == nil && len(metas) > 0 {
 		err = n.snaps.setTaken(metas[0].ID)
 		if err != nil {

@@ -43,8 +43,14 @@ func (n *Node) locked(f func(now protocol.Instant) []protocol.Message) []protoco
 }
 
 // announce closes changed if S, the applied index or the lease is not what it
-// was.
+// was, and wakes who drops the kernel's caches if that is due.
 func (n *Node) announce(now protocol.Instant) {
+	if _, want := n.member.Drop(); want {
+		select {
+		case n.redrop <- struct{}{}:
+		default:
+		}
+	}
 	s := n.member.Stable()
 	_, lease := n.member.Lease(now)
 	if lease {
@@ -94,7 +100,6 @@ func (n *Node) tick(ctx context.Context) {
 			}
 			return out
 		})
-		n.dropKernelCaches()
 		t.Reset(n.nextTick())
 	}
 }
@@ -116,24 +121,6 @@ func (n *Node) wakeTicker() {
 	case n.retick <- struct{}{}:
 	default:
 	}
-}
-
-// dropKernelCaches answers Revoke, Adopt and Release. Every timeout that the
-// mount hands out is 0, so the kernel holds nothing that must be dropped.
-func (n *Node) dropKernelCaches() {
-	n.step(func(now protocol.Instant) []protocol.Message {
-		if ticket, want := n.member.Drop(); want {
-			return n.member.Dropped(now, ticket)
-		}
-		return nil
-	})
-}
-
-// markPending is meta's hook: the state is about to switch to at.
-func (n *Node) markPending(at fs.Index, keys []fs.Key, _ []int) {
-	n.pmu.Lock()
-	defer n.pmu.Unlock()
-	n.member.Pending(at, keys)
 }
 
 // committed tells the leading side what raft has committed.

@@ -52,7 +52,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		n.member.Release(now)
 		return nil
 	})
-	n.dropKernelCaches()
+	n.dropOnce()
 	var err error
 	if n.leads() && n.otherVoters() {
 		err = await(ctx, n.raft().LeadershipTransfer())

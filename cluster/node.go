@@ -8,6 +8,7 @@
 //	batch.go     the leader makes log entries of them
 //	fsm.go       raft's callbacks: apply, snapshot, restore     store.mu, then meta's own
 //	lease.go     drives package protocol: messages, time        Node.pmu (last; nothing is called under it)
+//	kernel.go    the mount's kernel is told before an entry counts as applied
 //	read.go      fs.Meta: reads wait for keys in flight
 //	lead.go      what only a leader does, as one scope; housekeeping.go
 //	members.go   raft's configuration, joining
@@ -67,7 +68,12 @@ type Node struct {
 	roster  atomic.Pointer[roster]
 	lead    atomic.Pointer[leadership] // who leads, as far as known
 
+	kernel atomic.Pointer[Kernel] // nil: nothing is mounted
+	entry  []fs.Command           // raft's FSM goroutine only: the entry being applied,
+	own    []bool                 // and which of its commands somebody here waits for
+
 	rewatch chan struct{} // wakes watchLeader
+	redrop  chan struct{} // wakes dropKernelCaches
 
 	idMu sync.Mutex
 	id   identity
@@ -114,7 +120,7 @@ func Open(o Options) (*Node, error) {
 		self:    protocol.ID{Node: o.ID, Session: fs.SessionID(rand.Uint64()>>1 + 1)},
 		notify:  make(chan bool, 16),
 		heard:   map[fs.NodeID]time.Duration{},
-		changed: make(chan struct{}), retick: make(chan struct{}, 1), rewatch: make(chan struct{}, 1),
+		changed: make(chan struct{}), retick: make(chan struct{}, 1), rewatch: make(chan struct{}, 1), redrop: make(chan struct{}, 1),
 	}
 	n.confs = &confLog{changed: n.wakeWatcher}
 	n.roster.Store(&roster{})
@@ -260,7 +266,7 @@ func (n *Node) emptyOldLog(snapshot uint64) error {
 }
 
 func (n *Node) hookState(s *meta.State) {
-	s.SetBeforeCommit(n.markPending)
+	s.SetBeforeCommit(n.closeKeys)
 	s.SetDroppedInline(func(id fs.ChunkID, b []byte) {
 		if keep := n.keep.Load(); keep != nil {
 			(*keep)(id, b)
@@ -372,6 +378,7 @@ func (n *Node) takePart(ctx context.Context) error {
 	run := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
 	run(n.watchLeader)
 	run(n.tick)
+	run(n.dropKernelCaches)
 	run(n.leadWhenElected)
 	run(n.keepSession)
 	run(func(ctx context.Context) { n.propose.run(ctx, n.leaderEpoch) })

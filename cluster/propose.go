@@ -193,6 +193,13 @@ func (p *proposer) wake() {
 	}
 }
 
+// awaited tells whether somebody here waits for (session, seq).
+func (p *proposer) awaited(session fs.SessionID, seq uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return session == p.session && p.bySeq[seq] != nil
+}
+
 // applied hands out the result of (session, seq). It does not block.
 func (p *proposer) applied(session fs.SessionID, seq uint64, r fs.Result) {
 	p.mu.Lock()

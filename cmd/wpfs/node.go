@@ -172,6 +172,9 @@ func (n *node) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the first answer: from then on the kernel keeps things.
+	n.cluster.SetKernel(srv)
+	defer n.cluster.SetKernel(nil)
 	n.setServer(srv)
 	defer n.setServer(nil)
 	close(n.ready)

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wpfs/wpfs/cache"
+	"github.com/wpfs/wpfs/fs/fuse/kcache"
 	"github.com/wpfs/wpfs/fs/vfs"
 )
 
@@ -20,6 +21,8 @@ type partMetrics struct {
 	n        *node
 	numbers  []partNumber
 	requests *prometheus.Desc
+	notified *prometheus.Desc
+	kernel   []kernelNumber
 }
 
 type partNumber struct {
@@ -29,7 +32,10 @@ type partNumber struct {
 }
 
 func newPartMetrics(n *node) *partMetrics {
-	m := &partMetrics{n: n, requests: prometheus.NewDesc("wpfs_fuse_requests_total", "Requests of the kernel.", []string{"op"}, nil)}
+	m := &partMetrics{n: n, kernel: kernelNumbers(),
+		requests: prometheus.NewDesc("wpfs_fuse_requests_total", "Requests of the kernel.", []string{"op"}, nil),
+		notified: prometheus.NewDesc("wpfs_kernel_notify_seconds", "How long the kernel took to drop something.", []string{"kind"}, nil),
+	}
 	add := func(kind prometheus.ValueType, name, help string, value func(partStats) float64) {
 		m.numbers = append(m.numbers, partNumber{prometheus.NewDesc("wpfs_"+name, help, nil, nil), kind, value})
 	}
@@ -57,6 +63,10 @@ func newPartMetrics(n *node) *partMetrics {
 // Describe lists the metrics.
 func (m *partMetrics) Describe(c chan<- *prometheus.Desc) {
 	c <- m.requests
+	c <- m.notified
+	for _, k := range m.kernel {
+		c <- k.desc
+	}
 	for _, p := range m.numbers {
 		c <- p.desc
 	}
@@ -74,7 +84,38 @@ func (m *partMetrics) Collect(c chan<- prometheus.Metric) {
 	if srv == nil {
 		return
 	}
-	for op, n := range srv.Stats().Requests {
+	st := srv.Stats()
+	for op, n := range st.Requests {
 		c <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), op)
 	}
+	for kind, l := range st.Kernel.Latency {
+		c <- prometheus.MustNewConstHistogram(m.notified, l.Count, l.SumS, l.Counts, kind)
+	}
+	for _, k := range m.kernel {
+		c <- prometheus.MustNewConstMetric(k.desc, k.kind, k.value(st.Kernel))
+	}
+}
+
+type kernelNumber struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(kcache.Stats) float64
+}
+
+// kernelNumbers are about what the kernel may answer by itself.
+func kernelNumbers() (list []kernelNumber) {
+	add := func(kind prometheus.ValueType, name, help string, value func(kcache.Stats) float64) {
+		list = append(list, kernelNumber{prometheus.NewDesc("wpfs_kernel_"+name, help, nil, nil), kind, value})
+	}
+	const total, now = prometheus.CounterValue, prometheus.GaugeValue
+	add(now, "inodes", "Inodes that the kernel may remember.", func(s kcache.Stats) float64 { return float64(s.Inodes) })
+	add(now, "known_names", "Names, absent ones too, that the kernel may answer about by itself.", func(s kcache.Stats) float64 { return float64(s.KnownNames) })
+	add(now, "hot_directories", "Directories whose names the kernel is not let keep, because dropping one had to wait for a lock.", func(s kcache.Stats) float64 { return float64(s.HotDirs) })
+	add(now, "names_waiting", "Names that wait for their directory's lock to be dropped.", func(s kcache.Stats) float64 { return float64(s.Waiting) })
+	add(total, "epochs_total", "Times that all names had to be asked for again, because a directory was locked.", func(s kcache.Stats) float64 { return float64(s.Epochs) })
+	add(total, "conflicts_total", "Changes of names whose directory was locked.", func(s kcache.Stats) float64 { return float64(s.Conflicts) })
+	add(total, "relaxed_total", "Changes acknowledged although a name could not be dropped in time; only on kernels before 6.16.", func(s kcache.Stats) float64 { return float64(s.Relaxed) })
+	add(total, "late_replies_total", "Replies that were written too late to be kept.", func(s kcache.Stats) float64 { return float64(s.Late) })
+	add(total, "drops_total", "Times that everything was dropped, for a new leader or a snapshot.", func(s kcache.Stats) float64 { return float64(s.Drops) })
+	return list
 }

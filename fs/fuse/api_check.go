@@ -8,7 +8,8 @@ import gofuse "github.com/hanwen/go-fuse/v2/fuse"
 var _ gofuse.RawFileSystem = (*node)(nil)
 
 // ReadDirPlus is never asked for (DisableReadDirPlus): the kernel takes the
-// entries in its reply for newer than they may be.
+// entries in its reply for newer than they may be (fuse_direntplus_link looks at
+// the epoch after the reply).
 func (n *node) ReadDirPlus(<-chan struct{}, *gofuse.ReadIn, *gofuse.DirEntryList) gofuse.Status {
 	return gofuse.ENOSYS
 }

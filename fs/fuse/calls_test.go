@@ -33,6 +33,8 @@ func TestRequests(t *testing.T) {
 			map[string]uint64{"open": 1, "setattr": 0, "write": 1, "flush": 1}},
 		{"no readdirplus", func() { _, err := os.ReadDir(m.dir); must(t, err) },
 			map[string]uint64{"opendir": 1, "lookup": 0}},
+		{"a listing is kept, and opendir is not asked for again", func() { _, err := os.ReadDir(m.dir); must(t, err) },
+			map[string]uint64{"opendir": 0, "readdir": 0, "lookup": 0}},
 		{"write 3 MiB", func() { must(t, os.WriteFile(path, make([]byte, 3<<20), 0)) },
 			map[string]uint64{"write": 3}},
 		{"O_APPEND has no page cache", func() { readTwice(t, path, unix.O_APPEND) },
@@ -41,8 +43,18 @@ func TestRequests(t *testing.T) {
 			map[string]uint64{"read": 2}},
 		{"other files have one", func() { readTwice(t, path, 0) },
 			map[string]uint64{"read": 1}},
-		{"stat twice", func() { stat(t, path); stat(t, path) },
-			map[string]uint64{"lookup": 2}},
+		{"stat", func() { stat(t, path) }, nil},
+		{"attributes are kept", func() { stat(t, path) },
+			map[string]uint64{"lookup": 0, "getattr": 0}},
+		{"pages are kept from open to open", func() { readTwice(t, path, 0) },
+			map[string]uint64{"open": 1, "read": 0, "getattr": 0}},
+		{"absent", func() { absent(t, m.path("none")) },
+			map[string]uint64{"lookup": 1}},
+		{"absence is kept", func() { absent(t, m.path("none")) },
+			map[string]uint64{"lookup": 0}},
+		{"symlink", func() { must(t, os.Symlink("target", m.path("l"))); readlink(t, m.path("l")) }, nil},
+		{"a link's target is kept", func() { readlink(t, m.path("l")) },
+			map[string]uint64{"readlink": 0, "lookup": 0}},
 	}
 	for _, tt := range tests {
 		before := m.server.Stats().Requests
@@ -54,8 +66,22 @@ func TestRequests(t *testing.T) {
 			}
 		}
 	}
-	if n := m.server.Stats().Inodes; n < 1 || n > 3 {
+	if n := m.server.Stats().Kernel.Inodes; n < 1 || n > 3 {
 		t.Errorf("the kernel is thought to know %d inodes", n)
+	}
+}
+
+func absent(t testing.TB, path string) {
+	t.Helper()
+	if err := unix.Lstat(path, &unix.Stat_t{}); !errors.Is(err, unix.ENOENT) {
+		t.Fatalf("lstat %s: %v, want ENOENT", path, err)
+	}
+}
+
+func readlink(t testing.TB, path string) {
+	t.Helper()
+	if to, err := os.Readlink(path); err != nil || to != "target" {
+		t.Fatalf("readlink %s: %q, %v", path, to, err)
 	}
 }
 

@@ -57,20 +57,6 @@ func TestFaultsAreLogged(t *testing.T) {
 	}
 }
 
-func TestCounts(t *testing.T) {
-	var c counts
-	for range 3 {
-		c.add(17)
-	}
-	c.add(33)
-	c.sub(17, 2)
-	c.sub(99, 1) // never given out
-	c.sub(33, 5) // more than given out
-	if c.get(17) != 1 || c.get(33) != 0 || c.inodes() != 1 {
-		t.Errorf("17: %d, 33: %d, %d inodes; want 1, 0, 1", c.get(17), c.get(33), c.inodes())
-	}
-}
-
 func TestFindMount(t *testing.T) {
 	const list = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 23 22 0:45 / /mnt/a\040b rw - fuse.wpfs wpfs rw,user_id=0

@@ -10,12 +10,14 @@ import (
 
 // openFlags tells the kernel how to treat a file opened with flags.
 //
-// A read-only close needs no FLUSH. An append goes where the log says, while
+// Pages stay from one open to the next: every change takes them away first, and
+// each read(2) looks at the attributes, which end with the lease. A read-only
+// close needs no FLUSH. An append goes where the log says, while
 // the kernel would put the bytes into the page cache where it believes the end
 // of file to be; so such files have no page cache. Nor have O_SYNC files: their
 // WRITE waits for the cluster, and must not do so with a page locked.
 func openFlags(flags uint32) uint32 {
-	var f uint32
+	f := uint32(gofuse.FOPEN_KEEP_CACHE)
 	if flags&unix.O_ACCMODE == unix.O_RDONLY {
 		f |= gofuse.FOPEN_NOFLUSH
 	}
@@ -46,10 +48,16 @@ func (n *node) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) g
 // Create is open(2) with O_CREAT of a name that the kernel believes absent.
 func (n *node) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
 	n.requests.count(opCreate)
+	defer n.mutating(in.NodeId)()
 	a, h, err := n.vfs.Create(n.ctx, fs.Create{
 		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
 	}, createFlags(in))
-	return n.created(in, out, a, h, err)
+	if err != nil {
+		return n.changed(fs.Ino(in.NodeId), name, err)
+	}
+	n.made(&out.EntryOut, fs.Ino(in.NodeId), name, a)
+	opened(&out.OpenOut, h, in.Flags)
+	return gofuse.OK
 }
 
 // Tmpfile is open(2) with O_TMPFILE.
@@ -58,30 +66,45 @@ func (n *node) Tmpfile(_ <-chan struct{}, in *gofuse.CreateIn, out *gofuse.Creat
 	a, h, err := n.vfs.Tmpfile(n.ctx, fs.Tmpfile{
 		Parent: fs.Ino(in.NodeId), Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
 	}, createFlags(in))
-	return n.created(in, out, a, h, err)
+	if err != nil {
+		return n.faults.status(err)
+	}
+	n.fillEntry(&out.EntryOut, fs.Ino(in.NodeId), "", a)
+	opened(&out.OpenOut, h, in.Flags)
+	return gofuse.OK
 }
 
 func createFlags(in *gofuse.CreateIn) vfs.OpenFlags {
 	return vfs.OpenFlags{Flags: in.Flags, KillSetid: in.OpenFlags&gofuse.OPEN_KILL_SUIDGID != 0}
 }
 
-func (n *node) created(in *gofuse.CreateIn, out *gofuse.CreateOut, a fs.Attr, h vfs.Handle, err error) gofuse.Status {
-	if err == nil {
-		n.fillEntry(&out.EntryOut, a)
-		opened(&out.OpenOut, h, in.Flags)
-	}
-	return n.faults.status(err)
-}
-
 // Read is read(2), or the kernel filling its page cache.
 func (n *node) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
 	n.requests.count(opRead)
+	n.cache.Reading(fs.Ino(in.NodeId))
 	got, err := n.vfs.Read(n.ctx, vfs.Handle(in.Fh), buf, in.Offset)
 	if err != nil {
 		return nil, n.faults.status(err)
 	}
-	return gofuse.ReadResultData(buf[:got]), gofuse.OK
+	return inPlace(got), gofuse.OK
 }
+
+// inPlace is a result of Read that lies in the buffer of the reply already: so
+// many bytes of it.
+type inPlace int
+
+// Size implements gofuse.ReadResult.
+func (n inPlace) Size() int { return int(n) }
+
+// Bytes implements gofuse.ReadResult.
+func (n inPlace) Bytes(buf []byte) ([]byte, gofuse.Status) { return buf[:n], gofuse.OK }
+
+// Readv is what go-fuse's ProtocolServer calls to have the bytes put into dst,
+// where they are.
+func (n inPlace) Readv([][]byte) (int, gofuse.Status) { return int(n), gofuse.OK }
+
+// Done implements gofuse.ReadResult.
+func (n inPlace) Done() {}
 
 // Write is write(2), or with WRITE_CACHE the kernel writing back what was
 // changed through a mapping; then the flags of open(2) are not set.

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/fuse/kcache"
 	"github.com/wpfs/wpfs/fs/vfs"
 )
 
@@ -31,6 +32,8 @@ type Options struct {
 	// DetachWait is how long Run then goes on to serve those who still have
 	// files open. Default 5 s.
 	DetachWait time.Duration
+	// NoEpoch: do without FUSE_NOTIFY_INC_EPOCH even where the kernel has it.
+	NoEpoch bool
 	// Logger gets what an operator can act on. Default: nothing.
 	Logger *slog.Logger
 }
@@ -47,15 +50,14 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Server is one mount.
+// Server is one mount. It is the Kernel of package cluster.
 type Server struct {
-	dir    string
-	opt    Options
-	node   *node
-	server *gofuse.Server
-	// device is another descriptor of the connection, for the notifications
-	// that go-fuse has no call for. It is closed when Run returns.
-	device *os.File
+	dir   string
+	opt   Options
+	dev   *device
+	loop  *loop
+	node  *node
+	cache *kcache.Cache
 }
 
 // Mount mounts v on dir, an existing directory. A mount that an agent left
@@ -72,10 +74,8 @@ func Mount(dir string, v *vfs.FS, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, opt: o, node: &node{
-		ctx: context.Background(), vfs: v, faults: faults{log: o.Logger},
-	}}
-	if err := s.connect(fd); err != nil {
+	s := &Server{dir: dir, opt: o}
+	if err := s.connect(fd, v); err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH) // the error that led here is the one to report
 		return nil, &MountError{dir, ErrMountFailed, "the kernel's FUSE does not accept this agent; see its log (dmesg)", err}
 	}
@@ -122,41 +122,59 @@ func mountCallError(dir string, err error) error {
 	return &MountError{dir, ErrMountFailed, "the kernel refused the mount; see its log (dmesg)", err}
 }
 
-// connect gives fd to go-fuse, which answers the kernel's INIT. It owns fd.
-func (s *Server) connect(fd int) error {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		_ = unix.Close(fd)
-		return fmt.Errorf("duplicate the descriptor of /dev/fuse: %w", err)
+// connect answers the kernel's INIT on fd, which it owns.
+func (s *Server) connect(fd int, v *vfs.FS) (err error) {
+	if s.dev, err = newDevice(fd); err != nil {
+		return err
 	}
-	s.device = os.NewFile(uintptr(dup), "/dev/fuse")
-	s.server, err = gofuse.NewServer(s.node, "/dev/fd/"+strconv.Itoa(fd), &gofuse.MountOptions{
-		MaxWrite:           maxWrite,
-		MaxBackground:      maxBackground,
-		DisableReadDirPlus: true,
-		DisableSplice:      true,
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.dev.close())
+		}
+	}()
+	s.node = &node{ctx: context.Background(), vfs: v, faults: faults{log: s.opt.Logger}}
+	proto := gofuse.NewProtocolServer(s.node, &gofuse.MountOptions{
+		MaxWrite:             maxWrite,
+		MaxBackground:        maxBackground,
+		DisableReadDirPlus:   true,
+		EnableSymlinkCaching: true, // a link's target never changes
 		ExtraCapabilities: gofuse.CAP_ATOMIC_O_TRUNC | gofuse.CAP_HANDLE_KILLPRIV_V2 |
-			gofuse.CAP_EXPORT_SUPPORT | gofuse.CAP_DIRECT_IO_ALLOW_MMAP,
+			gofuse.CAP_EXPORT_SUPPORT | gofuse.CAP_DIRECT_IO_ALLOW_MMAP | gofuse.CAP_NO_OPENDIR_SUPPORT,
 		// A stack depth would keep overlayfs, and so Docker, off the mount.
 		DisabledCapabilities: gofuse.CAP_PASSTHROUGH,
 		Logger:               slog.NewLogLogger(s.opt.Logger.Handler(), slog.LevelWarn),
 	})
-	if err != nil {
-		return errors.Join(err, s.device.Close())
+	s.loop = newLoop(s.dev, proto, s.opt.Logger)
+	if err := s.loop.first(); err != nil {
+		return fmt.Errorf("answer the kernel's first message: %w", err)
 	}
+	// Asking for an epoch tells whether the kernel has them; it changes nothing yet.
+	epoch := !s.opt.NoEpoch && notifier{s.dev}.Epoch() == nil
+	s.cache = kcache.New(notifier{s.dev}, kcache.Options{Epoch: epoch, Logger: s.opt.Logger})
+	s.node.cache, s.loop.cache = s.cache, s.cache
+	v.SetPinned(s.cache.Pinned)
 	return nil
 }
 
 // Dir is the mount point, absolute and without symbolic links.
 func (s *Server) Dir() string { return s.dir }
 
-// Stats is what the kernel has asked for and may know.
+// Invalidate, Switched and Drop implement the Kernel of package cluster.
+func (s *Server) Invalidate(changes []fs.Change) { s.cache.Invalidate(changes) }
+
+// Switched tells that the state has switched.
+func (s *Server) Switched() { s.cache.Switched() }
+
+// Drop takes everything away that the kernel may answer by itself.
+func (s *Server) Drop(content bool) { s.cache.Drop(content) }
+
+// Stats is what the kernel has asked for and may keep.
 type Stats struct {
 	Requests map[string]uint64 // by operation: "lookup", "getattr", …
-	Inodes   int               // gauge: inodes that the kernel may remember
+	Kernel   kcache.Stats
 }
 
 // Stats takes a snapshot.
 func (s *Server) Stats() Stats {
-	return Stats{Requests: s.node.requests.snapshot(), Inodes: s.node.lookups.inodes()}
+	return Stats{Requests: s.node.requests.snapshot(), Kernel: s.cache.Stats()}
 }

@@ -21,6 +21,7 @@ import (
 // site is what the nodes of one test have in common.
 type site struct {
 	meta   *metatest.Local
+	ring   *ring
 	chunks *vfstest.Chunks
 }
 
@@ -38,7 +39,7 @@ func newSite(t testing.TB) *site {
 			t.Error(err)
 		}
 	})
-	return &site{meta: l, chunks: &vfstest.Chunks{}}
+	return &site{meta: l, ring: newRing(l), chunks: &vfstest.Chunks{}}
 }
 
 // mount is one node: a mount of a site.
@@ -46,6 +47,7 @@ type mount struct {
 	dir    string
 	vfs    *vfs.FS
 	server *fuse.Server
+	seat   *seat
 	stop   func() error // unmounts and returns what Run did
 }
 
@@ -63,7 +65,8 @@ type options struct {
 func (s *site) node(t testing.TB, change ...func(*options)) *mount {
 	t.Helper()
 	needFuse(t)
-	o := options{meta: s.meta}
+	seat := s.ring.sit()
+	o := options{meta: seat}
 	o.vfs.StagingDir = t.TempDir()
 	o.vfs.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	o.fuse.Logger = o.vfs.Logger
@@ -79,7 +82,8 @@ func (s *site) node(t testing.TB, change ...func(*options)) *mount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mount{dir: dir, vfs: v, server: server}
+	seat.serve(server)
+	m := &mount{dir: dir, vfs: v, server: server, seat: seat}
 	m.stop = run(t, m)
 	return m
 }
@@ -100,6 +104,7 @@ func run(t testing.TB, m *mount) func() error {
 		stopped = true
 		cancel()
 		result = errors.Join(<-served, <-published)
+		m.seat.serve(nil)
 		drain, done := context.WithTimeout(context.Background(), 20*time.Second)
 		defer done()
 		result = errors.Join(result, m.vfs.Drain(drain), m.vfs.Close())

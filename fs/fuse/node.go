@@ -2,25 +2,27 @@ package fuse
 
 import (
 	"context"
+	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/fuse/kcache"
 	"github.com/wpfs/wpfs/fs/vfs"
 )
 
 // blockSize is what stat(2) and statfs(2) report.
 const blockSize = 4096
 
-// node answers the kernel's requests. It has no state per inode but the lookup
-// counts, and none per open file: vfs has the handles.
+// node answers the kernel's requests. It has no state per inode, and none per
+// open file: vfs has the handles, and cache knows what the kernel may keep.
 type node struct {
 	// ctx is never cancelled: see the package comment.
 	ctx      context.Context
 	vfs      *vfs.FS
+	cache    *kcache.Cache
 	faults   faults
-	lookups  counts
 	requests requestCounts
 }
 
@@ -40,58 +42,140 @@ func fillAttr(out *gofuse.Attr, a fs.Attr) {
 }
 
 // fillEntry names an inode to the kernel, which from now on holds a reference.
-func (n *node) fillEntry(out *gofuse.EntryOut, a fs.Attr) {
-	n.lookups.add(uint64(a.Ino))
+// The kernel keeps nothing yet: see Lookup and made.
+func (n *node) fillEntry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr) {
+	n.cache.Refer(a.Ino, a.IsDir(), dir, name)
 	out.NodeId, out.Generation = uint64(a.Ino), a.Generation
-	out.SetEntryTimeout(0)
-	out.SetAttrTimeout(0)
 	fillAttr(&out.Attr, a)
 }
 
-// entry is the common end of the calls that make or find an inode.
-func (n *node) entry(out *gofuse.EntryOut, a fs.Attr, err error) gofuse.Status {
-	if err == nil {
-		n.fillEntry(out, a)
+// made is the common end of the calls that make a name.
+//
+// The kernel takes the attributes of such a reply as they are, whatever it was
+// told since they were read (create_new_entry in fs/fuse/dir.c passes no version
+// of them), so it may not keep them; it asks once more. The name it may keep, if
+// it still means the same: others may have changed it since.
+func (n *node) made(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr) {
+	m := n.cache.Begin()
+	found, err := n.vfs.Lookup(n.ctx, dir, name)
+	if err == nil && found.Attr.Ino == a.Ino {
+		a = found.Attr
+	} else {
+		found.Keep = 0
 	}
+	n.awaitPages(a)
+	n.fillEntry(out, dir, name, a)
+	keep, _ := n.cache.Named(m, dir, name, found.Keep)
+	out.SetEntryTimeout(keep)
+}
+
+// entry answers a call that makes a name.
+func (n *node) entry(out *gofuse.EntryOut, dir uint64, name string, a fs.Attr, err error) gofuse.Status {
+	if err == nil {
+		n.made(out, fs.Ino(dir), name, a)
+	}
+	return n.changed(fs.Ino(dir), name, err)
+}
+
+// changed is err for the kernel, after a call that changes a name.
+func (n *node) changed(dir fs.Ino, name string, err error) gofuse.Status {
+	n.doubt(dir, name, err)
 	return n.faults.status(err)
 }
 
-// Lookup finds a name. An absent one is ENOENT, which the kernel does not cache.
+// doubt sees to it that the kernel does not go on with what it believed of a name
+// before, when nobody knows whether a call of its own has changed it.
+func (n *node) doubt(dir fs.Ino, name string, err error) {
+	if err != nil && fs.KindOf(err) == fs.ErrIO {
+		n.cache.Doubt(dir, name)
+	}
+}
+
+// awaitPages is called before attributes of a file are shown: see kcache.
+func (n *node) awaitPages(a fs.Attr) {
+	if a.IsRegular() {
+		n.cache.AwaitPages(a.Ino)
+	}
+}
+
+// Lookup finds a name. That it is absent may be kept as well, which the kernel
+// does for a success without an inode.
 func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opLookup)
-	found, err := n.vfs.Lookup(n.ctx, fs.Ino(h.NodeId), name)
-	return n.entry(out, found.Attr, err)
+	dir := fs.Ino(h.NodeId)
+	for try := 0; ; try++ {
+		m := n.cache.Begin()
+		found, err := n.vfs.Lookup(n.ctx, dir, name)
+		a := found.Attr
+		absent := err != nil && fs.KindOf(err) == fs.ErrNotFound
+		if err != nil && !absent {
+			return n.faults.status(err)
+		}
+		n.awaitPages(a)
+		if !absent {
+			n.fillEntry(out, dir, name, a)
+		}
+		keep, retry := n.cache.Named(m, dir, name, found.Keep)
+		if retry && try == 0 {
+			if !absent {
+				n.cache.Forget(a.Ino, 1)
+			}
+			continue
+		}
+		if absent && keep == 0 {
+			return gofuse.ENOENT
+		}
+		out.SetEntryTimeout(keep)
+		if absent {
+			out.NodeId = 0
+			return gofuse.OK
+		}
+		out.SetAttrTimeout(n.cache.Known(m, found.KeepAttr))
+		return gofuse.OK
+	}
 }
 
 // Forget takes lookup counts back.
 func (n *node) Forget(nodeid, nlookup uint64) {
 	n.requests.count(opForget)
-	n.lookups.sub(nodeid, nlookup)
+	n.cache.Forget(fs.Ino(nodeid), nlookup)
+}
+
+// attributes reads what stat(2) shows of ino, and how long the kernel may keep it.
+func (n *node) attributes(ino fs.Ino) (a fs.Attr, keep time.Duration, err error) {
+	for range 2 { // once more if a change came between, which is over by now
+		m := n.cache.Begin()
+		if a, keep, err = n.vfs.Attr(n.ctx, ino); err != nil {
+			return a, 0, err
+		}
+		n.awaitPages(a)
+		if keep = n.cache.Known(m, keep); keep > 0 {
+			break
+		}
+	}
+	return a, keep, nil
 }
 
 // GetAttr is stat(2).
 func (n *node) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	n.requests.count(opGetAttr)
-	a, _, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
-	return n.attr(out, a, err)
-}
-
-func (n *node) attr(out *gofuse.AttrOut, a fs.Attr, err error) gofuse.Status {
-	if err == nil {
-		out.SetTimeout(0)
-		fillAttr(&out.Attr, a)
+	a, keep, err := n.attributes(fs.Ino(in.NodeId))
+	if err != nil {
+		return n.faults.status(err)
 	}
-	return n.faults.status(err)
+	out.SetTimeout(keep)
+	fillAttr(&out.Attr, a)
+	return gofuse.OK
 }
 
 // Statx is statx(2) when the birth time is asked for.
 func (n *node) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) gofuse.Status {
 	n.requests.count(opStatx)
-	a, _, err := n.vfs.Attr(n.ctx, fs.Ino(in.NodeId))
+	a, keep, err := n.attributes(fs.Ino(in.NodeId))
 	if err != nil {
 		return n.faults.status(err)
 	}
-	out.SetTimeout(0)
+	out.SetTimeout(keep)
 	out.Statx = gofuse.Statx{
 		Mask:    unix.STATX_BASIC_STATS | unix.STATX_BTIME,
 		Blksize: blockSize, Nlink: a.Nlink, Uid: a.Uid, Gid: a.Gid, Mode: uint16(a.Mode),
@@ -106,11 +190,32 @@ func (n *node) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut
 
 func sxTime(t fs.Time) gofuse.SxTime { return gofuse.SxTime{Sec: uint64(t.Sec), Nsec: t.Nsec} }
 
-// SetAttr is chmod, chown, truncate, ftruncate and utimensat.
+// SetAttr is chmod, chown, truncate, ftruncate and utimensat. The kernel takes
+// the attributes of the reply whatever it was told meanwhile (fuse_do_setattr),
+// so it may not keep them.
 func (n *node) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	n.requests.count(opSetAttr)
+	defer n.mutating(in.NodeId)()
 	a, err := n.vfs.SetAttr(n.ctx, setAttr(in))
-	return n.attr(out, a, err)
+	if err != nil {
+		return n.faults.status(err)
+	}
+	n.awaitPages(a)
+	fillAttr(&out.Attr, a)
+	return gofuse.OK
+}
+
+// mutating tells the cache that the kernel holds these inodes' locks until the
+// call is answered; the result is for its end.
+func (n *node) mutating(inos ...uint64) func() {
+	for _, i := range inos {
+		n.cache.Mutating(fs.Ino(i))
+	}
+	return func() {
+		for _, i := range inos {
+			n.cache.Mutated(fs.Ino(i))
+		}
+	}
 }
 
 func setAttr(in *gofuse.SetAttrIn) vfs.SetAttr {

@@ -4,60 +4,70 @@ import (
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/wpfs/wpfs/fs"
-	"github.com/wpfs/wpfs/fs/vfs"
 )
 
 // Mkdir is mkdir(2).
 func (n *node) Mkdir(_ <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opMkdir)
+	defer n.mutating(in.NodeId)()
 	a, err := n.vfs.Mkdir(n.ctx, fs.Mkdir{
 		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
 	})
-	return n.entry(out, a, err)
+	return n.entry(out, in.NodeId, name, a, err)
 }
 
 // Mknod is mknod(2).
 func (n *node) Mknod(_ <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opMknod)
+	defer n.mutating(in.NodeId)()
 	a, err := n.vfs.Mknod(n.ctx, fs.Mknod{
 		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode, Rdev: in.Rdev, Cred: cred(&in.InHeader),
 	})
-	return n.entry(out, a, err)
+	return n.entry(out, in.NodeId, name, a, err)
 }
 
 // Symlink is symlink(2).
 func (n *node) Symlink(_ <-chan struct{}, h *gofuse.InHeader, target, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opSymlink)
+	defer n.mutating(h.NodeId)()
 	a, err := n.vfs.Symlink(n.ctx, fs.Symlink{Parent: fs.Ino(h.NodeId), Name: name, Target: target, Cred: cred(h)})
-	return n.entry(out, a, err)
+	return n.entry(out, h.NodeId, name, a, err)
 }
 
 // Link is link(2).
 func (n *node) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opLink)
+	defer n.mutating(in.NodeId)()
 	a, err := n.vfs.Link(n.ctx, fs.Link{Ino: fs.Ino(in.Oldnodeid), Parent: fs.Ino(in.NodeId), Name: name})
-	return n.entry(out, a, err)
+	return n.entry(out, in.NodeId, name, a, err)
 }
 
 // Unlink is unlink(2).
 func (n *node) Unlink(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
 	n.requests.count(opUnlink)
-	return n.faults.status(n.vfs.Unlink(n.ctx, fs.Unlink{Parent: fs.Ino(h.NodeId), Name: name, Cred: cred(h)}))
+	defer n.mutating(h.NodeId)()
+	dir := fs.Ino(h.NodeId)
+	return n.changed(dir, name, n.vfs.Unlink(n.ctx, fs.Unlink{Parent: dir, Name: name, Cred: cred(h)}))
 }
 
 // Rmdir is rmdir(2).
 func (n *node) Rmdir(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
 	n.requests.count(opRmdir)
-	return n.faults.status(n.vfs.Rmdir(n.ctx, fs.Rmdir{Parent: fs.Ino(h.NodeId), Name: name, Cred: cred(h)}))
+	defer n.mutating(h.NodeId)()
+	dir := fs.Ino(h.NodeId)
+	return n.changed(dir, name, n.vfs.Rmdir(n.ctx, fs.Rmdir{Parent: dir, Name: name, Cred: cred(h)}))
 }
 
 // Rename is renameat2(2).
 func (n *node) Rename(_ <-chan struct{}, in *gofuse.RenameIn, oldName, newName string) gofuse.Status {
 	n.requests.count(opRename)
-	return n.faults.status(n.vfs.Rename(n.ctx, fs.Rename{
+	defer n.mutating(in.NodeId, in.Newdir)()
+	err := n.vfs.Rename(n.ctx, fs.Rename{
 		Parent: fs.Ino(in.NodeId), Name: oldName, NewParent: fs.Ino(in.Newdir), NewName: newName,
 		Flags: fs.RenameFlags(in.Flags), Cred: cred(&in.InHeader),
-	}))
+	})
+	n.doubt(fs.Ino(in.Newdir), newName, err)
+	return n.changed(fs.Ino(in.NodeId), oldName, err)
 }
 
 // Readlink is readlink(2).
@@ -67,12 +77,13 @@ func (n *node) Readlink(_ <-chan struct{}, h *gofuse.InHeader) ([]byte, gofuse.S
 	return []byte(target), n.faults.status(err)
 }
 
-// OpenDir is opendir(3). The handle keeps a directory that is removed meanwhile.
-func (n *node) OpenDir(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
+// OpenDir is refused once, and never asked for again: then the kernel opens
+// directories by itself, and keeps listings for as long as the directory's mtime
+// is the same (fuse_file_open and fuse_readdir_cached). Nothing is lost: READDIR
+// needs no handle, and a removed directory that is in use stays, see Pinned.
+func (n *node) OpenDir(<-chan struct{}, *gofuse.OpenIn, *gofuse.OpenOut) gofuse.Status {
 	n.requests.count(opOpenDir)
-	h, err := n.vfs.Open(n.ctx, fs.Ino(in.NodeId), vfs.OpenFlags{})
-	out.Fh = uint64(h)
-	return n.faults.status(err)
+	return gofuse.ENOSYS
 }
 
 // ReadDir is getdents(2). The offset of an entry is its cookie, so that a
@@ -84,11 +95,8 @@ func (n *node) ReadDir(_ <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntr
 	}))
 }
 
-// ReleaseDir is closedir(3).
-func (n *node) ReleaseDir(in *gofuse.ReleaseIn) {
-	n.requests.count(opReleaseDir)
-	n.vfs.Release(vfs.Handle(in.Fh))
-}
+// ReleaseDir never comes: see OpenDir.
+func (n *node) ReleaseDir(*gofuse.ReleaseIn) {}
 
 // FsyncDir has nothing to do: name operations are in the log, and the log is
 // fsynced, before they return.

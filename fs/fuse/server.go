@@ -25,32 +25,46 @@ var ErrUnmounted = errors.New("the mount was removed by somebody else; start the
 // UnmountWait for users to leave, then detaches the mount, so that nobody new
 // comes in, then serves those who are left for DetachWait, and then cuts them
 // off. All handles are released when it returns; content that is not published
-// is vfs's to drain. It returns ErrUnmounted if the mount ends before ctx.
+// is vfs's to drain. It returns ErrUnmounted if the mount ends before ctx, and
+// ErrStuck if it had to be cut off.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		s.server.Serve()
+		s.loop.serve()
 	}()
 	defer s.node.vfs.ReleaseAll()
+	watching, stop := context.WithCancel(context.Background())
+	defer stop()
+	stuck := make(chan error, 1)
+	go func() { stuck <- s.watch(watching) }()
 	select {
 	case <-served:
-		_ = s.device.Close()
+		_ = s.dev.close()
 		return fmt.Errorf("serve %s: %w", s.dir, ErrUnmounted)
+	case err := <-stuck:
+		return errors.Join(fmt.Errorf("serve %s: %w", s.dir, err), s.fence())
 	case <-ctx.Done():
 	}
 	return s.unmount(served)
 }
 
+// fence cuts everybody off at once. Threads that wait in the kernel are freed by
+// it.
+func (s *Server) fence() error {
+	err := abort(s.findConnection())
+	return errors.Join(err, unix.Unmount(s.dir, unix.MNT_DETACH))
+}
+
 // Close removes a mount that Run was never called for.
 func (s *Server) Close() error {
 	err := unix.Unmount(s.dir, unix.MNT_DETACH)
-	return errors.Join(err, s.device.Close())
+	return errors.Join(err, s.dev.close())
 }
 
 // unmount ends the mount, gently first.
 func (s *Server) unmount(served <-chan struct{}) error {
-	defer s.device.Close()
+	defer s.dev.close()
 	connection := s.findConnection()
 	if err := s.unmountIdle(served); err == nil {
 		return nil

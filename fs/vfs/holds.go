@@ -35,6 +35,14 @@ func (f *FS) endMaking(m *maker) {
 	close(m.done)
 }
 
+// SetPinned gives the FS what tells whether a directory without a name is in use
+// here: nobody opens a directory with a handle.
+func (f *FS) SetPinned(pinned func(fs.Ino) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pinned = pinned
+}
+
 // Holds tells which of inos are open here or have unpublished content here. It
 // waits for calls in flight that may be about to open one, for holdsWait at
 // most, and then says yes to all: an inode that is held is never denied, and
@@ -56,16 +64,28 @@ func (f *FS) Holds(ctx context.Context, inos []fs.Ino) ([]fs.Ino, error) {
 		}
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	pinned := f.pinned
+	f.mu.Unlock()
 	var held []fs.Ino
 	for _, ino := range inos {
-		if f.records[ino] != nil {
+		// The kernel is asked without the lock; a directory that it has let go of
+		// has no name by which it could come back.
+		if pinned != nil && pinned(ino) || !f.deny(ino) {
 			held = append(held, ino)
-		} else {
-			f.denied.add(ino)
 		}
 	}
 	return held, nil
+}
+
+// deny remembers that ino is not open here, unless it is.
+func (f *FS) deny(ino fs.Ino) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.records[ino] != nil {
+		return false
+	}
+	f.denied.add(ino)
+	return true
 }
 
 func (f *FS) isDenied(ino fs.Ino) bool {

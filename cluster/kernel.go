@@ -1,0 +1,126 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/wpfs/wpfs/cluster/protocol"
+	"github.com/wpfs/wpfs/fs"
+)
+
+// Kernel is this node's mount, as far as its kernel answers from caches of its
+// own. What those hold counts as shown by this node: so it is taken away before
+// the node says that it has applied what changed it.
+//
+// The order of one entry, on the goroutine that applies: its keys are marked as
+// closing, so that no answer about them may be kept any more; Invalidate; the
+// keys are marked as pending, so that answers about them wait for S; the state
+// switches; Switched; the node acknowledges. Answers that are given while
+// Invalidate runs come from the old state, and wait for nothing but lower
+// indices (invariant I9): they cannot be in its way for long.
+type Kernel interface {
+	// Invalidate returns when the kernel answers about none of changes from its
+	// caches. It blocks for milliseconds at most, whatever the kernel is busy
+	// with. One call at a time, in the order of the log.
+	Invalidate(changes []fs.Change)
+	// Switched tells that the state has switched to the entry of the last
+	// Invalidate. It does not block.
+	Switched()
+	// Drop returns when the kernel answers nothing from its caches that it was
+	// told before the call; with content also no page of a file. It may block for
+	// as long as the longest time that an answer was given to keep.
+	Drop(content bool)
+}
+
+// SetKernel tells the node its mount, before that answers the first call; nil
+// when the mount's connection has ended.
+func (n *Node) SetKernel(k Kernel) {
+	if k == nil {
+		n.kernel.Store(nil)
+		return
+	}
+	n.kernel.Store(&k)
+}
+
+// closeKeys is meta's hook, on the goroutine that applies: the state is about to
+// switch to at.
+func (n *Node) closeKeys(at fs.Index, keys []fs.Key, by []int) {
+	n.pmu.Lock()
+	n.member.Closing(at, keys)
+	n.pmu.Unlock()
+	// Looked up after that: a mount that begins now hands nothing out behind our back.
+	if k := n.kernel.Load(); k != nil {
+		(*k).Invalidate(n.changes(keys, by))
+	}
+	n.pmu.Lock()
+	defer n.pmu.Unlock()
+	n.member.Pending(at, keys)
+}
+
+// changes tells the mount's own changes from those of others. A command counts
+// as its own only while somebody here waits for it: after an answer of unknown
+// outcome the kernel has not updated anything.
+func (n *Node) changes(keys []fs.Key, by []int) []fs.Change {
+	out := make([]fs.Change, len(keys))
+	for i, k := range keys {
+		out[i] = fs.Change{Key: k, Own: by[i] >= 0 && n.own[by[i]] && keepsOwn(k.Kind, n.entry[by[i]].Op)}
+	}
+	return out
+}
+
+// keepsOwn tells whether the kernel's own idea of a key is right after a call of
+// its own: not of the content after an append, which lands where the log says,
+// and never of attributes, which carry times that the kernel does not know.
+func keepsOwn(kind fs.KeyKind, op fs.Op) bool {
+	switch kind {
+	case fs.KeyName:
+		return true
+	case fs.KeyData:
+		_, appends := op.(fs.Append)
+		return !appends
+	}
+	return false
+}
+
+// beginEntry notes whose the commands of an entry are. Only the goroutine that
+// applies uses it.
+func (n *Node) beginEntry(batch []fs.Command) {
+	n.entry, n.own = batch, n.own[:0]
+	for _, c := range batch {
+		n.own = append(n.own, c.Session != 0 && n.propose.awaited(c.Session, c.Seq))
+	}
+}
+
+// switched ends what beginEntry began.
+func (n *Node) switched() {
+	n.entry = nil
+	if k := n.kernel.Load(); k != nil {
+		(*k).Switched()
+	}
+}
+
+// dropKernelCaches answers Revoke, Adopt and Release until ctx ends.
+func (n *Node) dropKernelCaches(ctx context.Context) {
+	for {
+		select {
+		case <-n.redrop:
+			n.dropOnce()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// dropOnce drops the kernel's caches if package protocol wants that, and says so.
+// Nothing is handed out to be kept meanwhile: the lease is gone already.
+func (n *Node) dropOnce() {
+	n.pmu.Lock()
+	ticket, want := n.member.Drop()
+	n.pmu.Unlock()
+	if !want {
+		return
+	}
+	if k := n.kernel.Load(); k != nil {
+		(*k).Drop(false)
+	}
+	n.step(func(now protocol.Instant) []protocol.Message { return n.member.Dropped(now, ticket) })
+}

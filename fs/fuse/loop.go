@@ -1,0 +1,275 @@
+package fuse
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/fuse/kcache"
+)
+
+const (
+	// inHeaderSize is sizeof(struct fuse_in_header).
+	inHeaderSize = 40
+	// smallMax is the largest request and reply that needs no buffer of maxWrite.
+	smallMax = 8 << 10
+	// bigSize is room for maxWrite bytes and any structure before them.
+	bigSize = maxWrite + 4096
+	// outRoom is more than the fixed part of any reply.
+	outRoom = 512
+	// replyGap is how late a reply may be written after its request was read for
+	// what it says to be kept as long as it says (rule R5). Package protocol
+	// leaves a little more between a kernel's timeout and the lease's end.
+	replyGap = 40 * time.Millisecond
+)
+
+// loop reads requests and writes replies. go-fuse translates between the two
+// (its ProtocolServer, which it calls experimental); its own loop has no place to
+// look at the clock after a reply was written.
+type loop struct {
+	dev   *device
+	proto *gofuse.ProtocolServer
+	cache *kcache.Cache // set after the first request
+	log   *slog.Logger
+
+	idleMax int32
+	idle    atomic.Int32
+	workers sync.WaitGroup
+	big     sync.Pool // *[]byte of bigSize
+
+	mu   sync.Mutex
+	busy map[*worker]struct{} // all workers
+}
+
+func newLoop(dev *device, proto *gofuse.ProtocolServer, log *slog.Logger) *loop {
+	l := &loop{dev: dev, proto: proto, log: log, busy: map[*worker]struct{}{},
+		idleMax: int32(max(2, runtime.GOMAXPROCS(0)))}
+	l.big.New = func() any { b := make([]byte, bigSize); return &b }
+	return l
+}
+
+// worker is one goroutine of the loop and its request.
+type worker struct {
+	l        *loop
+	in, out  [1][]byte
+	smallIn  [smallMax]byte
+	smallOut [smallMax]byte
+
+	node  atomic.Uint64 // of the request being answered, 0 if none
+	since atomic.Int64  // unix nanoseconds
+}
+
+// first answers INIT, which comes before everything else.
+func (l *loop) first() error {
+	w := &worker{l: l}
+	p := l.big.Get().(*[]byte)
+	defer l.big.Put(p)
+	n, err := l.dev.read(*p)
+	if err != nil {
+		return err
+	}
+	return w.answer((*p)[:n])
+}
+
+// serve answers requests until the mount is gone and every request is answered.
+// A worker that takes a request leaves another one waiting, so a request that
+// takes long holds up nobody.
+func (l *loop) serve() {
+	l.start()
+	l.workers.Wait()
+}
+
+func (l *loop) start() {
+	l.workers.Add(1)
+	go func() {
+		defer l.workers.Done()
+		w := &worker{l: l}
+		l.mu.Lock()
+		l.busy[w] = struct{}{}
+		l.mu.Unlock()
+		w.run()
+		l.mu.Lock()
+		delete(l.busy, w)
+		l.mu.Unlock()
+	}()
+}
+
+// run returns when there are enough others, or the mount is gone.
+func (w *worker) run() {
+	l := w.l
+	for {
+		if l.idle.Add(1) > l.idleMax {
+			l.idle.Add(-1)
+			return
+		}
+		p := l.big.Get().(*[]byte)
+		n, err := l.dev.read(*p)
+		if l.idle.Add(-1) == 0 && err == nil {
+			l.start()
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOENT): // ENOENT: it was interrupted meanwhile
+			l.big.Put(p)
+			continue
+		default:
+			if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ECONNABORTED) {
+				l.log.Error("the kernel's requests cannot be read any more", "error", err)
+			}
+			return
+		}
+		req := (*p)[:n]
+		if n <= smallMax {
+			req = w.smallIn[:copy(w.smallIn[:], req)]
+			l.big.Put(p)
+			p = nil
+		}
+		// What cannot be written is of no use: the request was given up, or the
+		// mount is gone, which the next read tells.
+		_ = w.answer(req)
+		if p != nil {
+			l.big.Put(p)
+		}
+	}
+}
+
+// answer handles one request.
+func (w *worker) answer(req []byte) error {
+	if len(req) < inHeaderSize {
+		return unix.EIO
+	}
+	began := time.Now()
+	w.node.Store(requestNode(req))
+	w.since.Store(began.UnixNano())
+	defer w.node.Store(0)
+	w.in[0], w.out[0] = req, w.smallOut[:]
+	if need := outRoom + payloadMax(req); need > smallMax {
+		p := w.l.big.Get().(*[]byte)
+		defer w.l.big.Put(p)
+		w.out[0] = *p
+	}
+	n, status := w.l.proto.HandleRequest(w.in[:], w.out[:])
+	if !status.Ok() {
+		return unix.Errno(status)
+	}
+	if n == 0 {
+		return nil // no reply: FORGET
+	}
+	reply := w.out[0][:n]
+	err := w.l.dev.write(reply)
+	if time.Since(began) > replyGap {
+		w.l.late(req, reply)
+	}
+	return err
+}
+
+// The numbers of the requests whose replies are of interest here, enum
+// fuse_opcode in include/uapi/linux/fuse.h.
+const (
+	wireLookup    = 1
+	wireGetattr   = 3
+	wireSetattr   = 4
+	wireSymlink   = 6
+	wireMknod     = 8
+	wireMkdir     = 9
+	wireLink      = 13
+	wireRead      = 15
+	wireGetxattr  = 22
+	wireListxattr = 23
+	wireReaddir   = 28
+	wireCreate    = 35
+	wireIoctl     = 39
+	wireTmpfile   = 51
+	wireStatx     = 52
+)
+
+func opOf(req []byte) uint32        { return binary.NativeEndian.Uint32(req[4:]) }
+func requestNode(req []byte) uint64 { return binary.NativeEndian.Uint64(req[16:]) }
+
+// payloadMax is how many bytes the reply may have behind its fixed part.
+func payloadMax(req []byte) int {
+	at := 0
+	switch opOf(req) {
+	case wireRead, wireReaddir:
+		at = inHeaderSize + 16 // struct fuse_read_in
+	case wireGetxattr, wireListxattr:
+		at = inHeaderSize // struct fuse_getxattr_in
+	case wireIoctl:
+		at = inHeaderSize + 28 // struct fuse_ioctl_in
+	default:
+		return fs.SymlinkMax
+	}
+	if len(req) < at+4 {
+		return 0
+	}
+	return int(min(binary.NativeEndian.Uint32(req[at:]), bigSize-outRoom))
+}
+
+// nameAt is where the name is in a request that is answered with an entry.
+var nameAt = map[uint32]int{
+	wireLookup: inHeaderSize, wireSymlink: inHeaderSize, wireMknod: inHeaderSize + 16, wireMkdir: inHeaderSize + 8,
+	wireLink: inHeaderSize + 8, wireCreate: inHeaderSize + 16,
+}
+
+// late takes back what a reply said may be kept. That counts from when the kernel
+// got it, and was computed when the lease had longer to go; a process may be
+// stopped for any time between the two.
+func (l *loop) late(req, reply []byte) {
+	name, ino := handedOut(req, reply)
+	if name != "" || ino != 0 {
+		l.cache.Late(fs.Ino(requestNode(req)), name, ino)
+	}
+}
+
+// handedOut tells the name, and the inode with its attributes, that the kernel
+// was told to keep for any time.
+func handedOut(req, reply []byte) (name string, ino fs.Ino) {
+	u64 := func(at int) uint64 { return binary.NativeEndian.Uint64(reply[outHeaderSize+at:]) }
+	u32 := func(at int) uint32 { return binary.NativeEndian.Uint32(reply[outHeaderSize+at:]) }
+	if binary.NativeEndian.Uint32(reply[4:]) != 0 {
+		return "", 0 // an error: nothing is kept
+	}
+	switch op := opOf(req); op {
+	case wireGetattr, wireSetattr, wireStatx:
+		if u64(0) != 0 || u32(8) != 0 { // struct fuse_attr_out
+			ino = fs.Ino(requestNode(req))
+		}
+	case wireLookup, wireSymlink, wireMknod, wireMkdir, wireLink, wireCreate, wireTmpfile:
+		if u64(24) != 0 || u32(36) != 0 { // struct fuse_entry_out
+			ino = fs.Ino(u64(0))
+		}
+		if at := nameAt[op]; at != 0 && at < len(req) && (u64(16) != 0 || u32(32) != 0) {
+			name = cString(req[at:])
+		}
+	}
+	return name, ino
+}
+
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
+
+// answering tells whether a request for ino is being answered.
+func (l *loop) answering(ino fs.Ino) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for w := range l.busy {
+		if w.node.Load() == uint64(ino) {
+			return true
+		}
+	}
+	return false
+}
