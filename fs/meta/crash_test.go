@@ -115,7 +115,7 @@ func TestKill(t *testing.T) {
 	}
 	for range rounds {
 		reached := runAndKill(t, dir, seed, 1+rnd.IntN(2*crashEntries/rounds))
-		s := openPebble(t, dir)
+		s := openPebble(t, dir, 0)
 		if s.Applied() > reached+1 {
 			t.Fatalf("applied %d, the process had reached %d", s.Applied(), reached)
 		}
@@ -130,7 +130,7 @@ func TestKill(t *testing.T) {
 	if lost == 0 {
 		t.Error("no kill lost anything: the test did not test")
 	}
-	s := openPebble(t, dir)
+	s := openPebble(t, dir, 0)
 	for _, e := range entries {
 		if _, _, err := s.Apply(e.At, e.Batch); err != nil {
 			t.Fatal(err)
@@ -248,7 +248,7 @@ func TestCheckpointIsAPrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &history{t, openMem(t), entries}
-	s := openPebble(t, filepath.Join(t.TempDir(), "db"))
+	s := openPebble(t, filepath.Join(t.TempDir(), "db"), 0)
 	copies := t.TempDir()
 	done := make(chan []string)
 	go func() {
@@ -268,7 +268,7 @@ func TestCheckpointIsAPrefix(t *testing.T) {
 		}
 	}
 	for _, dir := range <-done {
-		c := openPebble(t, dir)
+		c := openPebble(t, dir, 0)
 		h.is(c)
 		if err := c.Close(); err != nil {
 			t.Fatal(err)

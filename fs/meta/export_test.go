@@ -28,4 +28,12 @@ func SetNlink(t testing.TB, s *State, ino fs.Ino, nlink uint32) {
 	if err := s.kv.Commit([]Write{{Key: keyInode(ino), Value: n.encode()}}); err != nil {
 		t.Fatal(err)
 	}
+	s.view.cache.drop(attrKey(ino))
+}
+
+// Uncached makes of a State's View one that reads the same state from the store.
+func Uncached(v fs.View) fs.View {
+	raw := *v.(*view)
+	raw.cache = nil
+	return &raw
 }

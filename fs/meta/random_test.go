@@ -25,26 +25,18 @@ func smallPebble() meta.PebbleOptions {
 	}
 }
 
-func openPebble(t testing.TB, dir string) *meta.State {
+func openPebble(t testing.TB, dir string, cacheBytes int) *meta.State {
 	t.Helper()
 	kv, err := meta.OpenPebble(dir, smallPebble())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := meta.Open(kv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return openCached(t, kv, cacheBytes)
 }
 
 func openMem(t testing.TB) *meta.State {
 	t.Helper()
-	s, err := meta.Open(meta.NewMemKV())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return openCached(t, meta.NewMemKV(), 0)
 }
 
 // replica is one store that a sequence of entries is played into.
@@ -212,9 +204,10 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// TestRandomAgainstModel plays random commands into a memory store, a second
-// one, a store on disk that is reopened now and then, and the toy model: they
-// must agree on every result, all content, and the three stores byte for byte.
+// TestRandomAgainstModel plays random commands into three memory stores, one on
+// disk, one on disk that is reopened now and then, and the toy model: they
+// must agree on every result, all content, and the stores byte for byte. Each
+// has another cache, one none, so that these must agree too.
 func TestRandomAgainstModel(t *testing.T) {
 	seed := seedOf(t)
 	rounds, length := 12, 400
@@ -227,18 +220,18 @@ func TestRandomAgainstModel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			disk := &replica{s: openPebble(t, t.TempDir())}
+			disk := &replica{s: openPebble(t, t.TempDir(), tinyCache)}
 			dir := t.TempDir()
-			reopened := &replica{s: openPebble(t, dir), reopen: func(s *meta.State) (*meta.State, error) {
+			reopened := &replica{s: openPebble(t, dir, 0), reopen: func(s *meta.State) (*meta.State, error) {
 				if err := s.Flush(); err != nil {
 					return nil, err
 				}
 				if err := s.Close(); err != nil {
 					return nil, err
 				}
-				return openPebble(t, dir), nil
+				return openPebble(t, dir, 0), nil
 			}}
-			err = play(entries, content, []*replica{{s: openMem(t)}, {s: openMem(t)}, disk, reopened})
+			err = play(entries, content, append(inMemory(t), disk, reopened))
 			for _, r := range []*replica{disk, reopened} {
 				if cerr := r.s.Close(); cerr != nil {
 					t.Error(cerr)
@@ -252,17 +245,26 @@ func TestRandomAgainstModel(t *testing.T) {
 	}
 }
 
+// inMemory is a replica that caches, one that hardly does, and one that does not.
+func inMemory(t *testing.T) (list []*replica) {
+	t.Helper()
+	for _, size := range []int{0, tinyCache, noCache} {
+		list = append(list, &replica{s: openCached(t, meta.NewMemKV(), size)})
+	}
+	return list
+}
+
 // report shrinks a failure that the memory store shows too, and prints it.
 func report(t *testing.T, entries []metatest.Entry, content map[fs.Hash][]byte, err error) {
 	t.Helper()
 	fails := func(e []metatest.Entry) bool {
-		return play(e, content, []*replica{{s: openMem(t)}, {s: openMem(t)}}) != nil
+		return play(e, content, inMemory(t)) != nil
 	}
 	if !fails(entries) {
 		t.Fatalf("only with a store on disk: %v", err)
 	}
 	small := shrink(entries, fails)
-	err = play(small, content, []*replica{{s: openMem(t)}, {s: openMem(t)}})
+	err = play(small, content, inMemory(t))
 	for _, e := range small {
 		for _, c := range e.Batch {
 			t.Logf("%d: session %d seq %d low %d now %v %T%.600s", e.At, c.Session, c.Seq, c.LowWater, c.Now, c.Op, fmt.Sprintf("%+v", c.Op))

@@ -20,15 +20,34 @@ type State struct {
 
 	mu      sync.RWMutex // held for writing while the store commits
 	sys     system       // under mu: as in the store
+	view    view         // under mu
 	applied atomic.Uint64
 	hash    atomic.Uint64
 }
 
-// Open returns the state that kv holds. An empty store gets a root directory
+// Options tunes a State. The zero value is good for a web server.
+type Options struct {
+	// CacheBytes bounds what is kept of decoded inodes and of names, present and
+	// absent, in memory. Default 64 MiB; negative: nothing is kept.
+	CacheBytes int
+}
+
+func (o Options) withDefaults() Options {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = cacheBytesDefault
+	}
+	return o
+}
+
+// Open is OpenWith the default options.
+func Open(kv KV) (*State, error) { return OpenWith(kv, Options{}) }
+
+// OpenWith returns the state that kv holds. An empty store gets a root directory
 // first: mode 0755, owned by root, with all times at the epoch, the same bytes
 // on every node. A *VersionError means that a newer release wrote the store.
 // The State owns kv afterwards; after an error the caller still does.
-func Open(kv KV) (*State, error) {
+func OpenWith(kv KV, o Options) (*State, error) {
+	o = o.withDefaults()
 	b, ok, err := kv.Get(keyFormat)
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
@@ -41,6 +60,7 @@ func Open(kv KV) (*State, error) {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
 	s := &State{kv: kv}
+	s.view = view{reader{kv}, &s.sys, newRecordCache(o.CacheBytes)}
 	if s.sys, err = (reader{kv}).system(); err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
@@ -147,9 +167,13 @@ func (s *State) commit(t *tx) error {
 	if s.beforeCommit != nil {
 		s.beforeCommit(t.at, t.keys, t.by)
 	}
+	edits := s.view.cache.edits(writes)
 	s.mu.Lock()
 	err := s.kv.Commit(writes)
-	if err == nil {
+	if err != nil {
+		s.view.cache = nil // what the store holds now is not known
+	} else {
+		s.view.cache.apply(edits)
 		s.sys = t.sys
 		s.applied.Store(uint64(t.at))
 		s.hash.Store(hash)

@@ -1,16 +1,23 @@
 package meta
 
 import (
+	"strings"
+
 	"github.com/wpfs/wpfs/fs"
 )
 
-// view is an fs.View over one state that does not change while it is used.
+// view is an fs.View over one state that does not change while it is used. A
+// State has one for all readers: making an fs.View of it then costs nothing.
 type view struct {
 	reader
-	sys *system
+	sys   *system
+	cache *recordCache // nil: none
 }
 
-var _ fs.View = view{}
+var _ fs.View = (*view)(nil)
+
+// opLookup is the operation in errors of Lookup, some of which are cached.
+const opLookup = "lookup"
 
 // Read runs f on one state: no commit happens while f runs, so f must be short,
 // must not keep the View, and must not call methods of s, which could wait for a
@@ -18,15 +25,53 @@ var _ fs.View = view{}
 func (s *State) Read(f func(fs.View) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return f(view{reader{s.kv}, &s.sys})
+	return f(&s.view)
+}
+
+// CacheStats tells how the cache of inodes and names is doing.
+func (s *State) CacheStats() CacheStats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.view.cache.stats()
 }
 
 func refuse(op string, ino fs.Ino, name string, k fs.Kind) error {
 	return &fs.Error{Op: op, Ino: ino, Name: name, Kind: k}
 }
 
+// inode is reader's, through the cache. The inode is shared: nobody changes it.
+func (v *view) inode(ino fs.Ino) (*inode, error) {
+	k := attrKey(ino)
+	if r, ok := v.cache.get(k); ok {
+		return r.inode, nil
+	}
+	n, err := v.reader.inode(ino)
+	if err == nil && n != nil {
+		v.cache.fill(k, cached{inode: n})
+	}
+	return n, err
+}
+
+// name tells where a name leads, through the cache.
+func (v *view) name(dir fs.Ino, name string) (cached, error) {
+	if r, ok := v.cache.get(nameKey(dir, name)); ok {
+		return r, nil
+	}
+	x, ok, err := v.entry(dir, name)
+	if err != nil {
+		return cached{}, err
+	}
+	k := nameKey(dir, strings.Clone(name)) // it may be part of a large buffer
+	r := cached{ino: x.ino}
+	if !ok {
+		r = noEntry(k)
+	}
+	v.cache.fill(k, r)
+	return r, nil
+}
+
 // existing reads an inode that the caller believes to exist.
-func (v view) existing(op string, ino fs.Ino) (*inode, error) {
+func (v *view) existing(op string, ino fs.Ino) (*inode, error) {
 	n, err := v.inode(ino)
 	if err == nil && n == nil {
 		err = refuse(op, ino, "", fs.ErrStale)
@@ -34,7 +79,7 @@ func (v view) existing(op string, ino fs.Ino) (*inode, error) {
 	return n, err
 }
 
-func (v view) directory(op string, ino fs.Ino) (*inode, error) {
+func (v *view) directory(op string, ino fs.Ino) (*inode, error) {
 	n, err := v.existing(op, ino)
 	if err == nil && !n.IsDir() {
 		err = refuse(op, ino, "", fs.ErrNotDir)
@@ -42,32 +87,36 @@ func (v view) directory(op string, ino fs.Ino) (*inode, error) {
 	return n, err
 }
 
-func (v view) Lookup(dir fs.Ino, name string) (fs.Attr, error) {
-	const op = "lookup"
-	x, ok, err := v.entry(dir, name)
+func (v *view) Lookup(dir fs.Ino, name string) (fs.Attr, error) {
+	if len(name) > fs.NameMax {
+		return fs.Attr{}, v.noName(dir, refuse(opLookup, dir, name, fs.ErrNameTooLong))
+	}
+	x, err := v.name(dir, name)
 	if err != nil {
 		return fs.Attr{}, err
 	}
-	if ok {
-		n, err := v.inode(x.ino)
-		if err == nil && n == nil {
-			err = corrupt("read inode "+x.ino.String(), errMissing)
-		}
-		if err != nil {
-			return fs.Attr{}, err
-		}
-		return n.Attr, nil
+	if x.absent != nil {
+		return fs.Attr{}, v.noName(dir, x.absent)
 	}
-	if _, err := v.directory(op, dir); err != nil {
+	n, err := v.inode(x.ino)
+	if err == nil && n == nil {
+		err = corrupt("read inode "+x.ino.String(), errMissing)
+	}
+	if err != nil {
 		return fs.Attr{}, err
 	}
-	if len(name) > fs.NameMax {
-		return fs.Attr{}, refuse(op, dir, name, fs.ErrNameTooLong)
-	}
-	return fs.Attr{}, refuse(op, dir, name, fs.ErrNotFound)
+	return n.Attr, nil
 }
 
-func (v view) Attr(ino fs.Ino) (fs.Attr, error) {
+// noName is why a name is not in dir: because, unless dir itself is the reason.
+func (v *view) noName(dir fs.Ino, because error) error {
+	if _, err := v.directory(opLookup, dir); err != nil {
+		return err
+	}
+	return because
+}
+
+func (v *view) Attr(ino fs.Ino) (fs.Attr, error) {
 	n, err := v.existing("stat", ino)
 	if err != nil {
 		return fs.Attr{}, err
@@ -75,7 +124,7 @@ func (v view) Attr(ino fs.Ino) (fs.Attr, error) {
 	return n.Attr, nil
 }
 
-func (v view) Parent(dir fs.Ino) (fs.Ino, error) {
+func (v *view) Parent(dir fs.Ino) (fs.Ino, error) {
 	n, err := v.directory("find the parent of", dir)
 	if err != nil {
 		return 0, err
@@ -83,7 +132,7 @@ func (v view) Parent(dir fs.Ino) (fs.Ino, error) {
 	return n.parent, nil
 }
 
-func (v view) List(dir fs.Ino, after uint64, n int) ([]fs.Entry, error) {
+func (v *view) List(dir fs.Ino, after uint64, n int) ([]fs.Entry, error) {
 	if _, err := v.directory("list", dir); err != nil {
 		return nil, err
 	}
@@ -104,7 +153,7 @@ func (v view) List(dir fs.Ino, after uint64, n int) ([]fs.Entry, error) {
 	return list, err
 }
 
-func (v view) Readlink(ino fs.Ino) (string, error) {
+func (v *view) Readlink(ino fs.Ino) (string, error) {
 	n, err := v.existing("readlink", ino)
 	if err == nil && !n.IsSymlink() {
 		err = refuse("readlink", ino, "", fs.ErrInvalid)
@@ -115,7 +164,7 @@ func (v view) Readlink(ino fs.Ino) (string, error) {
 	return n.target, nil
 }
 
-func (v view) Extents(ino fs.Ino, off, n uint64) ([]fs.Extent, error) {
+func (v *view) Extents(ino fs.Ino, off, n uint64) ([]fs.Extent, error) {
 	f, err := v.existing("read", ino)
 	if err != nil {
 		return nil, err
@@ -130,7 +179,7 @@ func (v view) Extents(ino fs.Ino, off, n uint64) ([]fs.Extent, error) {
 	return v.extents(ino, off, end)
 }
 
-func (v view) Chunk(id fs.ChunkID) (fs.ChunkInfo, error) {
+func (v *view) Chunk(id fs.ChunkID) (fs.ChunkInfo, error) {
 	r, ok, err := v.chunk(id)
 	if err == nil && !ok {
 		err = refuse("find chunk", 0, id.String(), fs.ErrNotFound)
@@ -149,7 +198,7 @@ func (r chunkRecord) info(id fs.ChunkID) fs.ChunkInfo {
 	return fs.ChunkInfo{ID: id, Size: r.size, Refs: r.refs, Holders: r.holders, Durable: r.durable}
 }
 
-func (v view) Xattr(ino fs.Ino, name string) ([]byte, error) {
+func (v *view) Xattr(ino fs.Ino, name string) ([]byte, error) {
 	b, ok, err := v.xattr(ino, name)
 	if err != nil || ok {
 		return b, err
@@ -160,7 +209,7 @@ func (v view) Xattr(ino fs.Ino, name string) ([]byte, error) {
 	return nil, refuse("getxattr", ino, name, fs.ErrNoXattr)
 }
 
-func (v view) Xattrs(ino fs.Ino) ([]string, error) {
+func (v *view) Xattrs(ino fs.Ino) ([]string, error) {
 	if _, err := v.existing("listxattr", ino); err != nil {
 		return nil, err
 	}
@@ -169,6 +218,6 @@ func (v view) Xattrs(ino fs.Ino) ([]string, error) {
 	return names, err
 }
 
-func (v view) Usage() (fs.Usage, error) {
+func (v *view) Usage() (fs.Usage, error) {
 	return fs.Usage{Bytes: v.sys.bytes, Inodes: v.sys.inodes, BytesMax: v.sys.bytesMax, InodeMax: v.sys.inodeMax}, nil
 }
