@@ -94,8 +94,13 @@ func (e *Error) Is(target error) bool {
 
 // KindOf finds the kind of err: OK for nil, ErrIO for an error that carries none.
 func KindOf(err error) Kind {
-	if err == nil {
+	switch x := err.(type) { //nolint:errorlint // the usual cases first: errors.As allocates
+	case nil:
 		return OK
+	case *Error:
+		return x.Kind
+	case Kind:
+		return x
 	}
 	var e *Error
 	if errors.As(err, &e) {

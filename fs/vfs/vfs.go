@@ -177,10 +177,18 @@ func (f *FS) do(ctx context.Context, name string, ino fs.Ino, entry string, op f
 
 // failure wraps err with what was attempted, and keeps its kind.
 func failure(op string, ino fs.Ino, name string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || saysAll(op, ino, name, err) {
+		return err
 	}
 	return &fs.Error{Op: op, Ino: ino, Name: name, Kind: fs.KindOf(err), Err: err}
+}
+
+// saysAll tells that err is a missing name that is described already. Web
+// servers ask for names that are not there all the time; saying so allocates
+// nothing.
+func saysAll(op string, ino fs.Ino, name string, err error) bool {
+	e, ok := err.(*fs.Error) //nolint:errorlint // what wraps it says something else
+	return ok && e.Kind == fs.ErrNotFound && e.Op == op && e.Ino == ino && e.Name == name
 }
 
 // refuse is an error that vfs itself decides.
