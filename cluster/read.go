@@ -28,7 +28,11 @@ func (n *Node) Read(ctx context.Context, f func(fs.View) error) (time.Duration, 
 	defer r.free()
 	for {
 		r.keys = r.keys[:0]
-		began := n.clock.Now()
+		// An earlier instant than now only makes the verdict stricter: this one is
+		// no earlier than the grant of any lease that was there when it was read,
+		// since each step of the protocol reads the clock; and after a verdict, no
+		// earlier than that.
+		began := n.clock.Last()
 		err := n.store.read(func(v fs.View) error {
 			r.View = v
 			return f(r)
