@@ -55,7 +55,6 @@ type bench struct {
 	book    *book
 	session *testcluster.Session
 	cluster *testcluster.Cluster
-	raft    *rawraft.Cluster
 	local   target   // on the local file system
 	nodes   []target // the leader's mount, then a follower's
 	machine machine
@@ -115,13 +114,6 @@ func (b *bench) open() error {
 	if b.cluster, err = b.session.Start(testcluster.Config{}); err != nil {
 		return err
 	}
-	p, err := b.session.NewPlace()
-	if err != nil {
-		return err
-	}
-	if b.raft, err = rawraft.Start(p.Dir, []string{p.Net + ".1:7580", p.Net + ".2:7580", p.Net + ".3:7580"}); err != nil {
-		return err
-	}
 	b.local = target{name: "local", dir: filepath.Join(b.session.Dir, "local")}
 	b.local.other = b.local.dir
 	if err := os.Mkdir(b.local.dir, 0o755); err != nil {
@@ -173,9 +165,6 @@ func (b *bench) source(ctx context.Context) (string, []tree.Entry, error) {
 
 func (b *bench) close() error {
 	var errs []error
-	if b.raft != nil {
-		errs = append(errs, b.raft.Close())
-	}
 	if b.cluster != nil {
 		errs = append(errs, b.cluster.Close())
 	}
