@@ -150,6 +150,34 @@ func (n *Node) PeakRSS() (int64, error) {
 	return 0, fmt.Errorf("%s: no VmHWM of process %d", n.ID, n.PID)
 }
 
+// userHZ is the unit of times in /proc: Linux has shown a hundredth of a second
+// to programs on all machines for as long as we care about.
+const userHZ = 100
+
+// CPUTime is what the agent has used of the processors since it started, in
+// user mode and in the kernel.
+func (n *Node) CPUTime() (time.Duration, error) {
+	d, err := cpuTime(readTrim(fmt.Sprintf("/proc/%d/stat", n.PID)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: process %d: %w", n.ID, n.PID, err)
+	}
+	return d, nil
+}
+
+// cpuTime reads utime and stime, the 14th and 15th field. The second one is the
+// program's name, which may have blanks and parentheses in it.
+func cpuTime(stat string) (time.Duration, error) {
+	f := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if len(f) < 13 {
+		return 0, fmt.Errorf("stat: %q has no times", stat)
+	}
+	var user, system int64
+	if _, err := fmt.Sscan(f[11]+" "+f[12], &user, &system); err != nil {
+		return 0, fmt.Errorf("stat: %q: %w", stat, err)
+	}
+	return time.Duration(user+system) * time.Second / userHZ, nil
+}
+
 // Data is the node's data directory.
 func (n *Node) Data() string { return filepath.Join(n.c.Dir, n.ID, "data") }
 
