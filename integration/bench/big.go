@@ -50,7 +50,7 @@ func (b *bench) bigRound(t target, round int) error {
 	}
 	path, synced := filepath.Join(t.dir, name), filepath.Join(t.dir, name+"-synced")
 	buf := make([]byte, 1<<20)
-	read := func(path string) func() error { return func() error { return readOne(path, buf) } }
+	read := func(path string) func() error { return func() error { return readBig(path, buf) } }
 	if err := rate(bigWrite, func() error { return writeBig(path, byte(round), false) }); err != nil {
 		return err
 	}
@@ -72,6 +72,14 @@ func (b *bench) bigRound(t target, round int) error {
 		return err
 	}
 	return errors.Join(os.Remove(path), os.Remove(synced))
+}
+
+func readBig(path string, buf []byte) error {
+	p, err := toCPath(path)
+	if err != nil {
+		return err
+	}
+	return readPaths([]cpath{p}, buf, bigSize)
 }
 
 // writeBig writes content that is different for each seed and in each block, so

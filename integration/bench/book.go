@@ -15,13 +15,16 @@ type measure struct {
 	How  string `json:"how"`  // how one value was obtained
 	// Target is the design's figure, in words; empty where it has none.
 	Target string `json:"target,omitempty"`
+	// Goal is a figure that the report checks, in place of words.
+	Goal goal `json:"goal,omitzero"`
 }
 
-// book keeps all values: by measure, target and round.
+// book keeps all values, by measure, target and round, and what the kernel asked.
 type book struct {
-	order  []string
-	about  map[string]measure
-	values map[string]map[string]map[int][]float64
+	order    []string
+	about    map[string]measure
+	values   map[string]map[string]map[int][]float64
+	requests []*caused // in the order of their first round
 }
 
 func newBook() *book {
@@ -56,11 +59,12 @@ type figures struct {
 	Median float64 `json:"median"` // of the rounds' medians
 	P99    float64 `json:"p99"`    // of all values; the worst one if there are fewer than a hundred
 	Slower float64 `json:"slower"` // median over rounds of the ratio to the base target in the same round; > 1 is slower
+	Speed  float64 `json:"speed"`  // the same the other way round: the share of the base target's speed
 	Rounds int     `json:"rounds"`
 	Values int     `json:"values"`
 }
 
-// figures compares target with base; 0 in Slower means that there is no base.
+// figures compares target with base; 0 in Slower and Speed means that there is no base.
 func (b *book) figures(name, target, base string) (figures, bool) {
 	rounds := b.values[name][target]
 	if len(rounds) == 0 {
@@ -86,6 +90,7 @@ func (b *book) figures(name, target, base string) (figures, bool) {
 	f := figures{Median: quantile(meds, 0.5), P99: quantile(all, q), Rounds: len(meds), Values: len(all)}
 	if len(ratios) > 0 {
 		f.Slower = quantile(ratios, 0.5)
+		f.Speed = 1 / f.Slower
 	}
 	return f, true
 }

@@ -27,7 +27,8 @@ type machine struct {
 	LoadEnd   string    `json:"load_end"`
 	Tree      string    `json:"tree,omitempty"`
 	Agents    []string  `json:"agents"`
-	FixedUS   []float64 `json:"fixed_us"` // the same computation, once each round
+	FixedUS   []float64 `json:"fixed_us"`          // the same computation, once each round
+	CallNS    float64   `json:"call_ns,omitempty"` // what a system call costs this program more than one in C
 }
 
 // fileSystems names the magic numbers of statfs(2).

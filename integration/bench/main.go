@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/wpfs/wpfs/integration/bench/rawraft"
 	"github.com/wpfs/wpfs/integration/testcluster"
@@ -25,6 +26,8 @@ type options struct {
 	dir        string
 	rounds     int
 	treeRounds int
+	warmRounds int
+	warmTime   time.Duration
 	ops        int
 	json       string
 	only       string
@@ -37,9 +40,11 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "directory for everything, on the disk to measure (default: the system's for temporary files)")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each measure")
 	flag.IntVar(&o.treeRounds, "tree-rounds", 2, "rounds of the measures that copy a whole tree")
+	flag.IntVar(&o.warmRounds, "warm-rounds", 5, "rounds of the warm reads")
+	flag.DurationVar(&o.warmTime, "warm-time", 300*time.Millisecond, "least time of each warm phase in one round; a lease lasts longer, so 3s shows what its renewal costs")
 	flag.IntVar(&o.ops, "ops", 100, "operations of each kind in one round")
 	flag.StringVar(&o.json, "json", "", "file for the figures as JSON")
-	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big (default: all)")
+	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big, warm (default: all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -55,6 +60,7 @@ type bench struct {
 	book    *book
 	session *testcluster.Session
 	cluster *testcluster.Cluster
+	site    site     // what source found
 	local   target   // on the local file system
 	nodes   []target // the leader's mount, then a follower's
 	machine machine
@@ -65,6 +71,8 @@ type target struct {
 	name  string
 	dir   string
 	other string // the same directory seen from another node
+	// The nodes of dir and other; nil for the local file system.
+	node, otherNode *testcluster.Node
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -79,7 +87,7 @@ func run(ctx context.Context, o options) (err error) {
 	parts := []struct {
 		name string
 		run  func(ctx context.Context) error
-	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}}
+	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}, {"warm", b.warm}}
 	for _, p := range parts {
 		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
 			continue
@@ -135,32 +143,40 @@ func (b *bench) chooseNodes() error {
 		}
 	}
 	b.nodes = []target{
-		{name: "leader", dir: filepath.Join(leader.Mount, "bench"), other: filepath.Join(follower.Mount, "bench")},
-		{name: "follower", dir: filepath.Join(follower.Mount, "bench"), other: filepath.Join(leader.Mount, "bench")},
+		nodeTarget("leader", leader, follower),
+		nodeTarget("follower", follower, leader),
 	}
 	return os.Mkdir(b.nodes[0].dir, 0o755)
+}
+
+func nodeTarget(name string, n, other *testcluster.Node) target {
+	return target{name: name, dir: filepath.Join(n.Mount, "bench"), other: filepath.Join(other.Mount, "bench"), node: n, otherNode: other}
 }
 
 // targets are all directories to measure, the local one first.
 func (b *bench) targets() []target { return append([]target{b.local}, b.nodes...) }
 
-// source provides the tree and says what it is.
-func (b *bench) source(ctx context.Context) (string, []tree.Entry, error) {
+// source provides the tree, once for all parts, and says what it is.
+func (b *bench) source(ctx context.Context) (site, error) {
+	if b.site.root != "" {
+		return b.site, nil
+	}
 	p, err := b.session.NewPlace()
 	if err != nil {
-		return "", nil, err
+		return site{}, err
 	}
 	root, note, err := tree.Source(ctx, p.Dir)
 	if err != nil {
-		return "", nil, err
+		return site{}, err
 	}
 	es, err := tree.Scan(root)
 	if err != nil {
-		return "", nil, err
+		return site{}, err
 	}
 	files, dirs, _, bytes := tree.Count(es)
 	b.machine.Tree = fmt.Sprintf("%s: %d files, %d directories, %d MiB", note, files, dirs, bytes>>20)
-	return root, es, nil
+	b.site = siteOf(root, es)
+	return b.site, nil
 }
 
 func (b *bench) close() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -20,21 +21,34 @@ func report(w io.Writer, m machine, b *book) error {
 	for _, a := range m.Agents {
 		fmt.Fprintln(w, a)
 	}
-	fmt.Fprintf(w, "\nMedians over rounds. \"slower\" is the median over rounds of the ratio to the local file system in the same round;\n"+
-		"\"raft\" is the ratio to the bare Raft commit in the same way. All parts share this machine's processors and disk.\n\n")
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "measure\tunit\tlocal\tp99\tleader\tp99\tslower\traft\tfollower\tp99\tslower\traft\trounds\ttarget")
-	for _, name := range b.order {
-		fmt.Fprintln(tw, line(b, name))
-	}
-	if err := tw.Flush(); err != nil {
+	if err := b.slowerTable(w); err != nil {
 		return err
 	}
+	if err := b.goalTable(w, m); err != nil {
+		return err
+	}
+	b.requestLines(w)
 	fmt.Fprintln(w, "\nHow each was obtained:")
 	for _, name := range b.order {
 		fmt.Fprintf(w, "  %s: %s\n", name, b.about[name].How)
 	}
 	return nil
+}
+
+// slowerTable is for the measures that have no goal, or one in words.
+func (b *book) slowerTable(w io.Writer) error {
+	names := slices.DeleteFunc(slices.Clone(b.order), func(n string) bool { return b.about[n].Goal != goal{} })
+	if len(names) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nMedians over rounds. \"slower\" is the median over rounds of the ratio to the local file system in the same round;\n"+
+		"\"raft\" is the ratio to the bare Raft commit in the same way. All parts share this machine's processors and disk.\n\n")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "measure\tunit\tlocal\tp99\tleader\tp99\tslower\traft\tfollower\tp99\tslower\traft\trounds\ttarget")
+	for _, name := range names {
+		fmt.Fprintln(tw, line(b, name))
+	}
+	return tw.Flush()
 }
 
 // line is one row of the table. A bare commit has no mount: it stands in the
@@ -88,12 +102,13 @@ func (b *book) overRaft(name, target string) (float64, bool) {
 func writeJSON(path string, m machine, b *book) error {
 	type entry struct {
 		measure
+		Verdict verdict            `json:"verdict,omitempty"`
 		Targets map[string]figures `json:"targets"`
 		Raft    map[string]float64 `json:"over_raft,omitempty"`
 	}
 	var entries []entry
 	for _, name := range b.order {
-		e := entry{measure: b.about[name], Targets: map[string]figures{}, Raft: map[string]float64{}}
+		e := entry{measure: b.about[name], Verdict: b.verdict(name, "local"), Targets: map[string]figures{}, Raft: map[string]float64{}}
 		for t := range b.values[name] {
 			e.Targets[t], _ = b.figures(name, t, "local")
 			if r, ok := b.overRaft(name, t); ok && t != "raft" {
@@ -102,7 +117,15 @@ func writeJSON(path string, m machine, b *book) error {
 		}
 		entries = append(entries, e)
 	}
-	out, err := json.MarshalIndent(map[string]any{"machine": m, "measures": entries}, "", "  ")
+	type account struct {
+		*caused
+		Verdict verdict `json:"verdict,omitempty"`
+	}
+	var accounts []account
+	for _, c := range b.requests {
+		accounts = append(accounts, account{c, c.verdict()})
+	}
+	out, err := json.MarshalIndent(map[string]any{"machine": m, "measures": entries, "requests": accounts}, "", "  ")
 	if err != nil {
 		return err
 	}

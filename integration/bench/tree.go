@@ -27,29 +27,16 @@ var (
 	firstRead = measure{Name: "first read on another node", Unit: "us/file",
 		How: "open, read, close of every file on another node right after the copy, in one thread; locally a second look at the same files"}
 	removeTree = measure{Name: "rm -rf tree", Unit: "us/file", Target: "<= 1000 us/file", How: "rm -rf"}
-	statAll    = measure{Name: "stat, all files, warm", Unit: "us/file", Target: "later: <= 1.33 x slower", How: "lstat of each file, second pass"}
-	statNone   = measure{Name: "stat, missing names, warm", Unit: "us/file", Target: "later: <= 1.33 x slower", How: "lstat of 3000 names that are not there, second pass"}
-	readAll    = measure{Name: "open, read, close, warm", Unit: "us/file", Target: "<= 8.3 x slower", How: "each PHP file, second pass"}
-	listAll    = measure{Name: "readdir and lstat, warm", Unit: "us/entry", Target: "later: <= 1.33 x slower", How: "the whole tree as ls -lR does it, second pass"}
-	storm1     = measure{Name: "include storm, 1 worker", Unit: "req/s", Rate: true, Target: "later: <= 2.5 x slower",
-		How: "requests of 150 lstat, 30 lstat of missing names, 60 open-read-close on files of the tree, in one thread"}
-	storm4 = measure{Name: "include storm, 4 workers", Unit: "req/s", Rate: true, Target: "later: <= 2.5 x slower", How: "the same in 4 threads"}
-)
-
-const (
-	missingNames  = 3000
-	stormRequests = 20 // of each worker in one round
-	stormStats    = 150
-	stormMissing  = 30
-	stormReads    = 60
 )
 
 // site is the source tree in the order of work.
 type site struct {
-	root  string
-	dirs  []string // relative, parents first
-	files []string
-	php   []string
+	root     string
+	dirs     []string // relative, parents first
+	files    []string
+	bytes    int64 // of the files
+	php      []string
+	phpBytes int64
 }
 
 func siteOf(root string, es []tree.Entry) site {
@@ -60,24 +47,25 @@ func siteOf(root string, es []tree.Entry) site {
 			s.dirs = append(s.dirs, e.Path)
 		case unix.S_IFREG:
 			s.files = append(s.files, e.Path)
+			s.bytes += e.Size
 			if strings.HasSuffix(e.Path, ".php") {
 				s.php = append(s.php, e.Path)
+				s.phpBytes += e.Size
 			}
 		}
 	}
 	if len(s.php) == 0 { // a tree of another language
-		s.php = s.files
+		s.php, s.phpBytes = s.files, s.bytes
 	}
 	return s
 }
 
-// tree measures copying a site in, reading it and removing it.
+// tree measures copying a site in, its first read elsewhere and removing it.
 func (b *bench) tree(ctx context.Context) error {
-	root, es, err := b.source(ctx)
+	s, err := b.source(ctx)
 	if err != nil {
 		return err
 	}
-	s := siteOf(root, es)
 	for round := range b.o.treeRounds {
 		for _, t := range b.targets() {
 			if err := b.treeRound(ctx, s, t, round); err != nil {
@@ -124,51 +112,14 @@ func (b *bench) treeRound(ctx context.Context, s site, t target, round int) erro
 			}
 		}
 	}
-	if err := perFile(firstRead, n, func() error { return readFiles(other, s.files) }); err != nil {
+	paths, err := toCPaths(other, s.files)
+	if err != nil {
 		return err
 	}
-	if err := b.warmReads(s, t, at, perFile, round); err != nil {
+	if err := perFile(firstRead, n, func() error { return readPaths(paths, make([]byte, readBuf), s.bytes) }); err != nil {
 		return err
 	}
 	return perFile(removeTree, n, remove)
-}
-
-// warmReads does each pass twice and measures the second.
-func (b *bench) warmReads(s site, t target, at string, perFile func(measure, int, func() error) error, round int) error {
-	missing := make([]string, missingNames)
-	for i := range missing {
-		missing[i] = filepath.Join(s.dirs[i%len(s.dirs)], fmt.Sprintf("missing-%d.php", i))
-	}
-	entries := 0
-	passes := []struct {
-		m measure
-		n func() int
-		f func() error
-	}{
-		{statAll, func() int { return len(s.files) }, func() error { return statFiles(at, s.files, nil) }},
-		{statNone, func() int { return len(missing) }, func() error { return statFiles(at, missing, unix.ENOENT) }},
-		{readAll, func() int { return len(s.php) }, func() error { return readFiles(at, s.php) }},
-		{listAll, func() int { return entries }, func() (err error) { entries, err = listTree(at); return err }},
-	}
-	for _, p := range passes {
-		if err := p.f(); err != nil {
-			return err
-		}
-		if err := perFile(p.m, p.n(), p.f); err != nil {
-			return err
-		}
-	}
-	for _, st := range []struct {
-		m       measure
-		workers int
-	}{{storm1, 1}, {storm4, 4}} {
-		began := time.Now()
-		if err := includeStorm(at, s, missing, st.workers); err != nil {
-			return fmt.Errorf("%s: %w", st.m.Name, err)
-		}
-		b.book.add(st.m, t.name, round, float64(st.workers*stormRequests)/time.Since(began).Seconds())
-	}
-	return nil
 }
 
 // copyTo makes the tree at to, the files in n threads.
@@ -205,82 +156,4 @@ func parallel(n int, f func(worker int) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// statFiles wants the same error for all.
-func statFiles(root string, names []string, want error) error {
-	var st unix.Stat_t
-	for _, name := range names {
-		err := unix.Lstat(filepath.Join(root, name), &st)
-		if !errors.Is(err, want) {
-			return fmt.Errorf("lstat %s: %v, want %v", name, err, want)
-		}
-	}
-	return nil
-}
-
-func readFiles(root string, names []string) error {
-	b := make([]byte, 256<<10)
-	for _, name := range names {
-		if err := readOne(filepath.Join(root, name), b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readOne(path string, b []byte) error {
-	fd, err := openAgain(path, unix.O_RDONLY)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	for {
-		n, err := unix.Read(fd, b)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		if n == 0 {
-			return nil
-		}
-	}
-}
-
-func listTree(root string) (int, error) {
-	n := 0
-	var st unix.Stat_t
-	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		n++
-		return unix.Lstat(path, &st)
-	})
-	return n, err
-}
-
-// includeStorm is what PHP does for one page: look for files in several places,
-// and read those that are there.
-func includeStorm(root string, s site, missing []string, workers int) error {
-	return parallel(workers, func(w int) error {
-		for r := range stormRequests {
-			k := (w*stormRequests + r) * 7
-			pick := func(names []string, n int) []string {
-				out := make([]string, n)
-				for i := range out {
-					out[i] = names[(k+i)%len(names)]
-				}
-				return out
-			}
-			err := errors.Join(statFiles(root, pick(s.php, stormStats), nil), statFiles(root, pick(missing, stormMissing), unix.ENOENT),
-				readFiles(root, pick(s.php, stormReads)))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
