@@ -102,5 +102,5 @@ func cpuModel() string {
 
 // progress tells the person who waits. It is no part of the report.
 func progress(what string, round, of int) {
-	fmt.Fprintf(os.Stderr, "bench: %s, round %d of %d\n", what, round, of)
+	fmt.Fprintf(os.Stderr, "bench: %s %s, round %d of %d\n", time.Now().Format(time.TimeOnly), what, round, of)
 }

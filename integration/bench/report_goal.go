@@ -51,9 +51,17 @@ func (b *book) goalLine(name, disk string) string {
 	for _, t := range []string{"leader", "follower"} {
 		f, ok := b.figures(name, t, "local")
 		rounds = max(rounds, f.Rounds)
-		row += cell(f.Median, ok) + cell(f.Speed, ok && f.Speed > 0)
+		row += cell(f.Median, ok) + share(f.Speed)
 	}
 	return fmt.Sprintf("%s\t%d\t%s\t%s", row, rounds, m.Goal.text(m.Unit, disk), b.verdict(name, "local"))
+}
+
+// share has the digits to tell a tenth of a percent from nothing.
+func share(v float64) string {
+	if v > 0 && v < 0.1 {
+		return fmt.Sprintf("\t%.4f", v)
+	}
+	return cell(v, v > 0)
 }
 
 // singleLine is for what is one figure for the whole cluster.

@@ -13,7 +13,7 @@ import (
 // bookOfOneRound has a measure of each kind.
 func bookOfOneRound() *book {
 	b := newBook()
-	for target, v := range map[string]float64{"local": 2, "leader": 4, "follower": 8} {
+	for target, v := range map[string]float64{"local": 2, "leader": 4, "follower": 800} {
 		b.add(statAll, target, 0, v)
 		b.add(measure{Name: "mkdir", Unit: "us/op"}, target, 0, v)
 	}
@@ -30,8 +30,8 @@ func TestReportShowsGoalsAndRequests(t *testing.T) {
 	}
 	text := strings.Join(strings.Fields(out.String()), " ")
 	for _, want := range []string{
-		"stat, all files, warm us/file 2.00 4.00 0.50 8.00 0.25 1 >= 0.75 x ext4 MISSED",
-		"mkdir us/op 2.00 2.00 4.00 4.00 2.00 - 8.00 8.00 4.00 - 1",
+		"stat, all files, warm us/file 2.00 4.00 0.50 800.0 0.0025 1 >= 0.75 x ext4 MISSED",
+		"mkdir us/op 2.00 2.00 4.00 4.00 2.00 - 800.0 800.0 400.0 - 1",
 		"31 ns here",
 		"idle: 1.50 % of one core for all agents together, 1.50 in the worst of 1 rounds; target <= 2 % of one core: ok",
 		"stat, all files, warm, leader: 2535 calls in 1.0 s caused: getattr 7 lookup 9000; at most 2600 lookups and getattrs each: MISSED",
@@ -77,7 +77,7 @@ func TestJSONHasRatiosAndRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, c := got.Measures[0], got.Requests[0]
-	if m.Name != statAll.Name || m.Verdict != "MISSED" || m.Goal.Speed != 0.75 || m.Targets["follower"].Speed != 0.25 {
+	if m.Name != statAll.Name || m.Verdict != "MISSED" || m.Goal.Speed != 0.75 || m.Targets["follower"].Speed != 0.0025 {
 		t.Errorf("measure: %+v", m)
 	}
 	if c.Phase != statAll.Name || c.Target != "leader" || c.Verdict != "MISSED" || c.Calls != 2535 || c.Requests["lookup"] != 9000 {

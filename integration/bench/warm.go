@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const warmHow = "; passes in turn on ext4 and each node, each after an untimed one, until the phase has lasted its least time"
+const warmHow = "; passes on the local file system and each node in turn, after an untimed one, until the phase has lasted its least time"
 
 var (
 	statAll  = measure{Name: "stat, all files, warm", Unit: "us/file", Goal: goal{Speed: 0.75}, How: "lstat of each file of the tree by its path, one thread" + warmHow}
@@ -201,12 +201,10 @@ func (s site) phases(root string) ([]phase, error) {
 	}
 	st := newStorm(php, missing)
 	warmUp := func() error {
-		for _, p := range ps {
-			if err := p.prepare(); err != nil {
-				return err
-			}
+		if err := lstatPaths(missing, unix.ENOENT); err != nil {
+			return err
 		}
-		return nil
+		return readPaths(php, buf, s.phpBytes)
 	}
 	calls, used := stormStats+stormMissing+stormReads, len(php)+len(missing)+dirs
 	return append(ps, phase{storm1, calls, used, 1, st.request, warmUp}, phase{storm4, calls, used, stormWorkers, st.request, warmUp}), nil
