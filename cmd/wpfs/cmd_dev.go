@@ -28,6 +28,7 @@ at every start). A second start on DIR goes on with the same data; with more --n
 ones join with an empty disk. An agent that dies is not restarted: see wpfs dev-node.`,
 		Example: `  wpfs dev --dir /tmp/wpfs
   wpfs dev --dir /tmp/wpfs -- sh -c 'date > /tmp/wpfs/node1/mnt/now; cat /tmp/wpfs/node2/mnt/now'
+  wpfs dev --dir /tmp/wpfs --set cluster.on_lease_lost=fail
   wpfs dev --dir /tmp/wpfs --s3 's3://bucket/prefix?endpoint=http://127.0.0.1:7070&region=us-east-1&path_style=true'`,
 		GroupID: "run",
 		Args: func(c *cobra.Command, args []string) error {
@@ -59,6 +60,7 @@ ones join with an empty disk. An agent that dies is not restarted: see wpfs dev-
 	f.StringVar(&o.Dir, "dir", "", "directory of the cluster; made when absent")
 	f.IntVar(&o.Nodes, "nodes", 0, "how many nodes (default 3, or as many as DIR has)")
 	f.StringVar(&o.S3, "s3", "", "a real object store instead of the embedded one: an object.url (see docs/CONFIGURATION.md)")
+	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE for all agents, a key of docs/CONFIGURATION.md that dev does not decide itself; repeatable; for this run only")
 	f.BoolVar(&o.LB, "lb", false, "run the balancer too (not in this version)")
 	return c
 }

@@ -55,7 +55,8 @@ type ObjectConfig struct {
 
 // MountConfig is the mount role.
 type MountConfig struct {
-	Path string `key:"path" doc:"Where the file system is mounted: an existing, empty directory. Empty: this node has no mount (a voter only)."`
+	Path         string `key:"path" doc:"Where the file system is mounted: an existing, empty directory. Empty: this node has no mount (a voter only)."`
+	DebugNoEpoch bool   `key:"debug_no_epoch" doc:"For tests: do without the kernel's FUSE_NOTIFY_INC_EPOCH (Linux 6.16) even where it exists."`
 }
 
 // HTTPConfig is the page, the metrics and the health check.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -49,7 +50,27 @@ func loadConfig(fs *pflag.FlagSet, extra map[string]string) (Config, error) {
 	for key, val := range extra {
 		v.Set(key, val)
 	}
-	if err := errors.Join(unknownKeys(v.AllKeys(), file), unknownPeerKeys(v.Get("cluster.peers"), file), unknownEnv(os.Environ())); err != nil {
+	return decodeConfig(v, file, os.Environ())
+}
+
+// parseConfig is loadConfig for a file that is not written yet: what an agent
+// will make of it when neither environment nor flags have a say. name stands for
+// the file in errors.
+func parseConfig(name string, yaml []byte) (Config, error) {
+	v := viper.New()
+	for _, k := range configKeys() {
+		v.SetDefault(k.Name, k.value)
+	}
+	v.SetConfigType("yaml")
+	if err := v.ReadConfig(bytes.NewReader(yaml)); err != nil {
+		return Config{}, problem(CodeConfig, err, name+" cannot be read", "")
+	}
+	return decodeConfig(v, name, nil)
+}
+
+// decodeConfig makes the typed configuration of everything that v has.
+func decodeConfig(v *viper.Viper, file string, environ []string) (Config, error) {
+	if err := errors.Join(unknownKeys(v.AllKeys(), file), unknownPeerKeys(v.Get("cluster.peers"), file), unknownEnv(environ)); err != nil {
 		return Config{}, problem(CodeConfig, err, "the configuration is wrong", "")
 	}
 	var c Config

@@ -31,6 +31,7 @@ type devOptions struct {
 	Dir   string
 	Nodes int
 	S3    string
+	Set   []string // KEY=VALUE
 	LB    bool
 	Cmd   []string
 }
@@ -66,6 +67,10 @@ type devCluster struct {
 // runDev brings a cluster up, waits for its end (CMD's, or ctx's) and takes
 // everything down again. Its error has CMD's exit code.
 func runDev(ctx context.Context, o devOptions, std stdio, signals <-chan os.Signal) (err error) {
+	set, err := parseSet(o.Set)
+	if err != nil {
+		return err
+	}
 	dir, unlock, err := openDevDir(o.Dir)
 	if err != nil {
 		return err
@@ -76,6 +81,10 @@ func runDev(ctx context.Context, o devOptions, std stdio, signals <-chan os.Sign
 		return err
 	}
 	if err := d.plan.fit(dir, o.Nodes, o.S3); err != nil {
+		return err
+	}
+	d.plan.Set = set
+	if err := d.plan.checkSet(dir); err != nil {
 		return err
 	}
 	if err := d.prepare(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // What wpfs dev keeps in its directory, beside one directory per node.
@@ -37,6 +38,8 @@ type devPlan struct {
 	Name    string    `json:"name"`
 	S3      string    `json:"s3,omitempty"` // "": the embedded store below the directory
 	Nodes   []devNode `json:"nodes"`
+
+	Set map[string]string `json:"-"` // of --set: for this run only, so that the next one is not surprised
 }
 
 // devNode is one node of the plan.
@@ -201,14 +204,22 @@ func (p devPlan) config(dir string, n devNode) ([]byte, error) {
 	} else {
 		cluster["join"] = join
 	}
-	return json.MarshalIndent(map[string]any{
-		"node":    map[string]any{"id": n.ID, "data_dir": nodeData(dir, n), "socket": nodeSocket(dir, n)},
+	conf := map[string]map[string]any{
+		"node":    {"id": n.ID, "data_dir": nodeData(dir, n), "socket": nodeSocket(dir, n)},
 		"cluster": cluster,
-		"cache":   map[string]any{"reserve_bytes": int64(devReserveBytes)},
-		"object":  map[string]any{"url": p.objectURL(dir)},
-		"mount":   map[string]any{"path": nodeMount(dir, n)},
-		"http":    map[string]any{"listen": n.HTTP, "pprof": true},
-	}, "", "  ")
+		"cache":   {"reserve_bytes": int64(devReserveBytes)},
+		"object":  {"url": p.objectURL(dir)},
+		"mount":   {"path": nodeMount(dir, n)},
+		"http":    {"listen": n.HTTP, "pprof": true},
+	}
+	for key, val := range p.Set { // as text, which the agent reads like a value of the environment
+		section, name, _ := strings.Cut(key, ".")
+		if conf[section] == nil {
+			conf[section] = map[string]any{}
+		}
+		conf[section][name] = val
+	}
+	return json.MarshalIndent(conf, "", "  ")
 }
 
 // devReserveBytes is small: all nodes share one disk that is not theirs alone.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,76 @@ func TestPlanConfigIsValid(t *testing.T) {
 		}
 		if joins := len(c.Cluster.Join) > 0; joins != (i == 3) || joins == (len(c.Cluster.Peers) > 0) {
 			t.Errorf("%s: peers %v, join %v", n.ID, c.Cluster.Peers, c.Cluster.Join)
+		}
+	}
+}
+
+// TestPlanConfigWithSet: values of --set reach every node's file, over dev's own
+// choices too, and are not kept for the next run.
+func TestPlanConfigWithSet(t *testing.T) {
+	dir := t.TempDir()
+	p := fitted(t, dir, 3, "")
+	var err error
+	p.Set, err = parseSet([]string{"cluster.on_lease_lost=stale", "cluster.on_lease_lost=fail", "mount.debug_no_epoch=true",
+		"cluster.replicas=3", "cache.reserve_bytes=1MiB", "log.level=debug", "http.pprof=false"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.checkSet(dir), p.save(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range p.Nodes {
+		b, err := p.config(dir, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(t, string(b))
+		if err != nil {
+			t.Fatalf("%s: %v", n.ID, err)
+		}
+		if c.Cluster.OnLeaseLost != leaseLostFail || !c.Mount.DebugNoEpoch || c.Cluster.Replicas != 3 || c.Cache.ReserveBytes != 1<<20 ||
+			c.Log.Level != "debug" || c.HTTP.Pprof || c.Mount.Path != nodeMount(dir, n) || c.Cluster.Profile != profileOneMachine {
+			t.Errorf("%s: %+v", n.ID, c)
+		}
+	}
+	if again := fitted(t, dir, 3, ""); len(again.Set) != 0 {
+		t.Errorf("the next run has %v", again.Set)
+	}
+}
+
+// TestSetRefusesWhatDevDecides: a key that the files of two nodes must not share
+// is refused. A key that dev will write one day falls under this test.
+func TestSetRefusesWhatDevDecides(t *testing.T) {
+	dir := t.TempDir()
+	p := fitted(t, dir, 2, "")
+	var files [2]map[string]map[string]any
+	for i := range files {
+		b, err := p.config(dir, p.Nodes[i])
+		if err == nil {
+			err = json.Unmarshal(b, &files[i])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := 0
+	for section, keys := range files[0] {
+		for key, val := range keys {
+			if cmp.Equal(val, files[1][section][key]) {
+				continue
+			}
+			found++
+			if _, err := parseSet([]string{section + "." + key + "=x"}); codeOf(err) != CodeConfig {
+				t.Errorf("--set %s.%s=x: %v", section, key, err)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d keys differ between two nodes", found)
+	}
+	for _, key := range devDecides {
+		if _, err := parseSet([]string{key + "=x"}); codeOf(err) != CodeConfig || !strings.Contains(err.Error(), "decides") {
+			t.Errorf("--set %s=x: %v", key, err)
 		}
 	}
 }

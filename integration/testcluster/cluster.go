@@ -27,7 +27,8 @@ type Config struct {
 	Nodes int    // 0: three, or as many as the directory has
 	S3    string // object.url instead of the embedded store
 	Env   []string
-	Dir   string // of an earlier cluster, to go on with its data; a new one if empty
+	Set   []string // KEY=VALUE, for the configuration of all agents
+	Dir   string   // of an earlier cluster, to go on with its data; a new one if empty
 }
 
 // Cluster is one wpfs dev.
@@ -114,6 +115,9 @@ func (c *Cluster) Up() error {
 	}
 	if c.conf.S3 != "" {
 		args = append(args, "--s3", c.conf.S3)
+	}
+	for _, kv := range c.conf.Set {
+		args = append(args, "--set", kv)
 	}
 	// A wpfs dev that was killed has left its dev.json. It is left there for the
 	// next one to deal with, and told apart by inode and time.
