@@ -66,6 +66,7 @@ type Op struct {
 	Len   int64
 	Data  []byte
 	Mtime int64 // nanoseconds since 1970, for utimensat
+	Busy  int   // repeat the call so many times at most while it gives ESTALE
 	At    int64 // not before this time (see Now); 0: at once
 	Inner *Op   // of watch
 	Until int64 // of watch: the time to stop
@@ -97,6 +98,7 @@ type Result struct {
 	Step       string        // the call that failed, where one Op is several
 	Lost       string        // not empty: the probe itself failed and the outcome is unknown
 	Start, End int64         // before and after, as Now tells it
+	Repeats    int           // of Op.Busy
 	N          int64
 	Str        string
 	Data       []byte
