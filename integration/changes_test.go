@@ -20,6 +20,13 @@ type place struct {
 
 func (p place) at(name string) string { return filepath.Join(p.dir, name) }
 
+// heldNames are the names that observers may hold open, each under a handle of
+// its own.
+var heldNames = []string{"", "f", "g", "d", "d/f"}
+
+// fd is the handle under which an observer holds the name open.
+func (p place) fd(name string) int { return 1_000_000 + 100*p.h + slices.Index(heldNames, name) }
+
 // change is a mutating system call, and what shows that it has happened.
 type change struct {
 	name  string
@@ -41,10 +48,19 @@ type change struct {
 //
 // parts marks a look that is several system calls, which may see two
 // publications between them: it cannot be asked while the change is made.
+//
+// holds marks a look through a descriptor that the observer opened before the
+// change: what its kernel keeps of an inode must go although no name leads to
+// the inode any more, or none that was looked up again.
+//
+// keeps marks a look whose answer the change must not touch.
 type look struct {
 	op    func(p place) probe.Op
 	want  func(before, after probe.Result) bool
 	parts bool
+	holds bool
+	held  string // the name that holds opens
+	keeps bool
 }
 
 // The things that a look may expect.
@@ -95,6 +111,14 @@ func size(n int64) func(_, after probe.Result) bool {
 	return stat(func(s *probe.Stat) bool { return s.Size == n })
 }
 
+func owner(uid, gid uint32) func(_, after probe.Result) bool {
+	return stat(func(s *probe.Stat) bool { return s.Uid == uid && s.Gid == gid })
+}
+
+func mtime(ns int64) func(_, after probe.Result) bool {
+	return stat(func(s *probe.Stat) bool { return s.Mtime == ns })
+}
+
 // newer expects a later time of modification.
 func newer(before, after probe.Result) bool {
 	return before.Err() == nil && after.Err() == nil && after.Stat.Mtime > before.Stat.Mtime
@@ -109,6 +133,21 @@ func ctimeNewer(before, after probe.Result) bool {
 func on(name string, call func(path string) probe.Op, want func(before, after probe.Result) bool) look {
 	return look{op: func(p place) probe.Op { return call(p.at(name)) }, want: want}
 }
+
+// through makes looks through a descriptor of a name of the trial's directory.
+func through(name string, call func(h int) probe.Op, want func(before, after probe.Result) bool) look {
+	return look{op: func(p place) probe.Op { return call(p.fd(name)) }, want: want, holds: true, held: name}
+}
+
+// keeping is through, of content that the change must not touch.
+func keeping(name, text string) look {
+	l := through(name, reads, content(text))
+	l.keeps = true
+	return l
+}
+
+// reads is pread of more than any small file of these tests has.
+func reads(h int) probe.Op { return probe.Pread(h, 0, 4096) }
 
 func access(path string) probe.Op { return probe.Op{Call: probe.CallAccess, Path: path} }
 
@@ -141,13 +180,15 @@ func nameChanges() []change {
 			},
 			after: func(p place) []probe.Op { return []probe.Op{probe.Close(p.h)} },
 			looks: []look{on("f", probe.Lstat, isThere), on("f", access, isThere), on("f", probe.ReadFile, isThere),
-				on("", probe.Readdir, lists("f")), on("", probe.Lstat, newer)},
+				on("", probe.Readdir, lists("f")), on("", probe.Lstat, newer),
+				through("", probe.Getdents, lists("f")), through("", probe.Fstat, newer)},
 		},
 		{
 			name: "mkdir",
 			act:  func(p place) []probe.Op { return []probe.Op{probe.Mkdir(p.at("d"))} },
 			looks: []look{on("d", probe.Lstat, isThere), on("d", probe.Readdir, isThere), on("", probe.Readdir, lists("d")),
-				on("", probe.Lstat, nlink(3)), on("d/f", probe.Lstat, warmOnly)},
+				on("", probe.Lstat, nlink(3)), on("d/f", probe.Lstat, warmOnly), through("", probe.Fstat, nlink(3)),
+				through("", probe.Getdents, lists("d"))},
 		},
 		{
 			name:  "mknod fifo",
@@ -158,36 +199,38 @@ func nameChanges() []change {
 			name: "symlink",
 			act:  func(p place) []probe.Op { return []probe.Op{probe.Symlink("to/there", p.at("l"))} },
 			looks: []look{on("l", probe.Readlink, target("to/there")), on("l", probe.Lstat, isThere),
-				on("", probe.Readdir, lists("l"))},
+				on("", probe.Readdir, lists("l")), on("l", probe.ReadFile, warmOnly)},
 		},
 		{
 			name:  "link",
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Link(p.at("f"), p.at("g"))} },
 			looks: []look{on("g", probe.Lstat, nlink(2)), on("f", probe.Lstat, nlink(2)), on("g", probe.ReadFile, content(oldText)),
-				on("", probe.Readdir, lists("g"))},
+				on("", probe.Readdir, lists("g")), through("f", probe.Fstat, nlink(2)), keeping("f", oldText)},
 		},
 		{
 			name:  "unlink",
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Unlink(p.at("f"))} },
 			looks: []look{on("f", probe.Lstat, isGone), on("f", probe.ReadFile, isGone), on("f", access, isGone),
-				on("", probe.Readdir, listsNoLonger("f"))},
+				on("", probe.Readdir, listsNoLonger("f")), through("", probe.Getdents, listsNoLonger("f")),
+				through("f", probe.Fstat, nlink(0)), keeping("f", oldText)},
 		},
 		{
 			name: "unlink of one of two names",
 			setup: func(p place) []probe.Op {
 				return append(file("f", oldText)(p), probe.Link(p.at("f"), p.at("g")))
 			},
-			act:   func(p place) []probe.Op { return []probe.Op{probe.Unlink(p.at("f"))} },
-			looks: []look{on("f", probe.Lstat, isGone), on("g", probe.Lstat, nlink(1)), on("g", probe.Lstat, ctimeNewer)},
+			act: func(p place) []probe.Op { return []probe.Op{probe.Unlink(p.at("f"))} },
+			looks: []look{on("f", probe.Lstat, isGone), on("g", probe.Lstat, nlink(1)), on("g", probe.Lstat, ctimeNewer),
+				through("f", probe.Fstat, nlink(1)), keeping("g", oldText)},
 		},
 		{
 			name:  "rmdir",
 			setup: func(p place) []probe.Op { return []probe.Op{probe.Mkdir(p.at("d"))} },
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Rmdir(p.at("d"))} },
 			looks: []look{on("d", probe.Lstat, isGone), on("d", probe.Readdir, isGone), on("", probe.Readdir, listsNoLonger("d")),
-				on("", probe.Lstat, nlink(2))},
+				on("", probe.Lstat, nlink(2)), through("d", probe.Fstat, nlink(0)), through("", probe.Fstat, nlink(2))},
 		},
 	}
 }
@@ -206,21 +249,23 @@ func renameChanges() []change {
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Rename(p.at("f"), p.at("g"), 0)} },
 			looks: []look{on("f", probe.Lstat, isGone), on("g", probe.ReadFile, content(oldText)), on("g", probe.Lstat, isThere),
-				on("", probe.Readdir, lists("g")), on("", probe.Readdir, listsNoLonger("f"))},
+				on("", probe.Readdir, lists("g")), on("", probe.Readdir, listsNoLonger("f")), through("f", probe.Fstat, ctimeNewer),
+				keeping("f", oldText)},
 		},
 		{
 			name:  "rename over a file",
 			setup: two,
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Rename(p.at("f"), p.at("g"), 0)} },
 			looks: []look{on("g", probe.ReadFile, content(newText)), on("f", probe.Lstat, isGone),
-				on("g", probe.Lstat, otherInode), on("", probe.Readdir, listsNoLonger("f"))},
+				on("g", probe.Lstat, otherInode), on("", probe.Readdir, listsNoLonger("f")), through("g", probe.Fstat, nlink(0)),
+				keeping("g", oldText), keeping("f", newText)},
 		},
 		{
 			name:  "rename EXCHANGE",
 			setup: two,
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Rename(p.at("f"), p.at("g"), unix.RENAME_EXCHANGE)} },
 			looks: []look{on("g", probe.ReadFile, content(newText)), on("f", probe.ReadFile, content(oldText)),
-				on("f", probe.Lstat, otherInode), on("g", probe.Lstat, otherInode)},
+				on("f", probe.Lstat, otherInode), on("g", probe.Lstat, otherInode), keeping("f", newText), keeping("g", oldText)},
 		},
 		{
 			name:  "rename NOREPLACE",
@@ -235,7 +280,8 @@ func renameChanges() []change {
 			},
 			act: func(p place) []probe.Op { return []probe.Op{probe.Rename(p.at("f"), p.at("d/f"), 0)} },
 			looks: []look{on("d/f", probe.ReadFile, content(oldText)), on("f", probe.Lstat, isGone), on("d", probe.Readdir, lists("f")),
-				on("", probe.Readdir, listsNoLonger("f"))},
+				on("", probe.Readdir, listsNoLonger("f")), through("d", probe.Getdents, lists("f")), through("d", probe.Fstat, newer),
+				keeping("f", oldText)},
 		},
 		{
 			name: "rename of a directory",
@@ -244,7 +290,7 @@ func renameChanges() []change {
 			},
 			act: func(p place) []probe.Op { return []probe.Op{probe.Rename(p.at("d"), p.at("e"), 0)} },
 			looks: []look{on("e/f", probe.ReadFile, content(oldText)), on("d/f", probe.Lstat, isGone), on("d", probe.Lstat, isGone),
-				on("e", probe.Readdir, lists("f"))},
+				on("e", probe.Readdir, lists("f")), on("", probe.Readdir, lists("e")), keeping("d/f", oldText)},
 		},
 	}
 }
@@ -264,26 +310,28 @@ func attrChanges() []change {
 			name:  "chmod",
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Chmod(p.at("f"), 0o600)} },
-			looks: []look{on("f", probe.Lstat, mode(unix.S_IFREG|0o600)), on("f", probe.Lstat, ctimeNewer)},
+			looks: []look{on("f", probe.Lstat, mode(unix.S_IFREG|0o600)), on("f", probe.Lstat, ctimeNewer),
+				through("f", probe.Fstat, mode(unix.S_IFREG|0o600)), keeping("f", oldText)},
 		},
 		{
 			name:  "chown",
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Chown(p.at("f"), 33, 34)} },
-			looks: []look{on("f", probe.Lstat, stat(func(s *probe.Stat) bool { return s.Uid == 33 && s.Gid == 34 }))},
+			looks: []look{on("f", probe.Lstat, owner(33, 34)), through("f", probe.Fstat, owner(33, 34))},
 		},
 		{
 			name:  "utimensat",
 			setup: file("f", oldText),
 			act:   func(p place) []probe.Op { return []probe.Op{probe.Utimens(p.at("f"), day)} },
-			looks: []look{on("f", probe.Lstat, stat(func(s *probe.Stat) bool { return s.Mtime == day }))},
+			looks: []look{on("f", probe.Lstat, mtime(day)), through("f", probe.Fstat, mtime(day))},
 		},
 		{
 			name:    "truncate",
 			content: true,
 			setup:   file("f", oldText),
 			act:     func(p place) []probe.Op { return []probe.Op{probe.Truncate(p.at("f"), 7)} },
-			looks:   []look{on("f", probe.Lstat, size(7)), on("f", probe.ReadFile, content(oldText[:7])), on("f", probe.Lstat, newer)},
+			looks: []look{on("f", probe.Lstat, size(7)), on("f", probe.ReadFile, content(oldText[:7])), on("f", probe.Lstat, newer),
+				through("f", probe.Fstat, size(7)), through("f", reads, content(oldText[:7]))},
 		},
 		{
 			name:  "setxattr",
@@ -317,7 +365,8 @@ func contentChanges() []change {
 func contentCalls() []change {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 9000) // 144,000 bytes: more than travels in the log
 	seen := func(want string) []look {
-		return []look{on("f", probe.ReadFile, content(want)), on("f", probe.Lstat, newer)}
+		return []look{on("f", probe.ReadFile, content(want)), on("f", probe.Lstat, newer), through("f", reads, content(want)),
+			through("f", probe.Fstat, newer)}
 	}
 	opened := func(flags int) func(p place) []probe.Op {
 		return func(p place) []probe.Op {
@@ -366,7 +415,8 @@ func contentCalls() []change {
 			name:  "rewrite with much content",
 			setup: file("f", strings.Repeat("x", len(big))),
 			act:   file("f", string(big)),
-			looks: []look{{op: seen("")[0].op, want: content(string(big)), parts: true}, on("f", probe.Lstat, newer)},
+			looks: []look{{op: seen("")[0].op, want: content(string(big)), parts: true}, on("f", probe.Lstat, newer),
+				through("f", probe.Fstat, newer)},
 		},
 		{
 			name:  "ftruncate and close",

@@ -46,7 +46,7 @@ func once(hs *handles, op *Op) Result {
 
 func call(hs *handles, op *Op, r *Result) error {
 	switch op.Call {
-	case CallOpen, CallClose, CallRead, CallWrite, CallFstat, CallFtruncate, CallFsync, CallMmapRead:
+	case CallOpen, CallClose, CallRead, CallWrite, CallFstat, CallGetdents, CallFtruncate, CallFsync, CallMmapRead:
 		return callHandle(hs, op, r)
 	case CallSetxattr, CallGetxattr, CallRemovexattr, CallListxattr:
 		return callXattr(op, r)
@@ -142,6 +142,11 @@ func callHandle(hs *handles, op *Op, r *Result) error {
 		}
 		r.Stat = statOf(&st)
 		return nil
+	case CallGetdents:
+		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+			return err
+		}
+		return getdents(fd, r)
 	case CallFtruncate:
 		return unix.Ftruncate(fd, op.Len)
 	case CallFsync:

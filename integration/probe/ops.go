@@ -50,6 +50,9 @@ func Pwrite(h int, off int64, data []byte) Op {
 // Fstat asks for the attributes of an open file.
 func Fstat(h int) Op { return Op{Call: CallFstat, H: h} }
 
+// Getdents lists an open directory from its beginning.
+func Getdents(h int) Op { return Op{Call: CallGetdents, H: h} }
+
 // Ftruncate sets an open file's size.
 func Ftruncate(h int, size int64) Op { return Op{Call: CallFtruncate, H: h, Len: size} }
 

@@ -22,6 +22,7 @@ const (
 	CallRead        Call = "pread" // of Op.H
 	CallWrite       Call = "write" // to Op.H, at Op.Off unless it is negative
 	CallFstat       Call = "fstat"
+	CallGetdents    Call = "getdents" // rewinds Op.H and lists it to the end
 	CallFtruncate   Call = "ftruncate"
 	CallFsync       Call = "fsync"
 	CallMmapRead    Call = "mmap"      // maps Op.Len bytes of Op.H at Op.Off and copies them
@@ -136,7 +137,7 @@ func (r Result) Value() string {
 		s := r.Stat
 		return fmt.Sprintf("ino=%d mode=%o nlink=%d owner=%d:%d size=%d mtime=%d ctime=%d",
 			s.Ino, s.Mode, s.Nlink, s.Uid, s.Gid, s.Size, s.Mtime, s.Ctime)
-	case CallReaddir, CallListxattr:
+	case CallReaddir, CallGetdents, CallListxattr:
 		return fmt.Sprintf("%q", r.Names)
 	case CallReadlink, CallSum:
 		return r.Str

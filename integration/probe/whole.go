@@ -110,6 +110,20 @@ func readdir(op *Op, r *Result) error {
 		return err
 	}
 	r.Step = "getdents"
+	if err := getdents(fd, r); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	r.Step = "close"
+	if err := unix.Close(fd); err != nil {
+		return err
+	}
+	r.Step = ""
+	return nil
+}
+
+// getdents lists from the descriptor's position to the end.
+func getdents(fd int, r *Result) error {
 	b := make([]byte, 64<<10)
 	for {
 		n, err := unix.Getdents(fd, b)
@@ -117,7 +131,6 @@ func readdir(op *Op, r *Result) error {
 			continue
 		}
 		if err != nil {
-			unix.Close(fd)
 			return err
 		}
 		if n == 0 {
@@ -126,11 +139,6 @@ func readdir(op *Op, r *Result) error {
 		_, _, r.Names = unix.ParseDirent(b[:n], -1, r.Names)
 	}
 	slices.Sort(r.Names)
-	r.Step = "close"
-	if err := unix.Close(fd); err != nil {
-		return err
-	}
-	r.Step = ""
 	return nil
 }
 
