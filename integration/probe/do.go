@@ -146,7 +146,7 @@ func callHandle(hs *handles, op *Op, r *Result) error {
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			return err
 		}
-		return getdents(fd, r)
+		return getdents(fd, op.Skip, r)
 	case CallFtruncate:
 		return unix.Ftruncate(fd, op.Len)
 	case CallFsync:
@@ -180,9 +180,18 @@ func callXattr(op *Op, r *Result) error {
 	return nil
 }
 
-// watch repeats the inner operation until its time is up. Yielding after each
-// call keeps a spinning watcher from starving the agents on a small machine.
+// Where the kernel answers from its caches, a watcher that never waits keeps a
+// core from the agents, and on a small machine the change it watches for does
+// not come about: it pauses after some fast answers.
+const (
+	watchFast  = 20 * time.Microsecond
+	watchBurst = 16
+	watchPause = 50 * time.Microsecond
+)
+
+// watch repeats the inner operation until its time is up.
 func watch(hs *handles, op *Op, r *Result) {
+	fast := 0
 	for {
 		one := do(hs, op.Inner)
 		v := one.Value()
@@ -196,6 +205,13 @@ func watch(hs *handles, op *Op, r *Result) {
 		}
 		if one.End >= op.Until {
 			return
+		}
+		if one.Took() < watchFast {
+			fast++
+		}
+		if fast == watchBurst {
+			fast = 0
+			time.Sleep(watchPause)
 		}
 		runtime.Gosched()
 	}

@@ -66,11 +66,12 @@ type Op struct {
 	Off   int64
 	Len   int64
 	Data  []byte
-	Mtime int64 // nanoseconds since 1970, for utimensat
-	Busy  int   // repeat the call so many times at most while it gives ESTALE
-	At    int64 // not before this time (see Now); 0: at once
-	Inner *Op   // of watch
-	Until int64 // of watch: the time to stop
+	Mtime int64  // nanoseconds since 1970, for utimensat
+	Busy  int    // repeat the call so many times at most while it gives ESTALE
+	At    int64  // not before this time (see Now); 0: at once
+	Skip  string // leave out names that begin so; of readdir and getdents
+	Inner *Op    // of watch
+	Until int64  // of watch: the time to stop
 }
 
 // Stat is what lstat and fstat told. Times are nanoseconds since 1970.

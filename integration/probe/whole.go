@@ -110,7 +110,7 @@ func readdir(op *Op, r *Result) error {
 		return err
 	}
 	r.Step = "getdents"
-	if err := getdents(fd, r); err != nil {
+	if err := getdents(fd, op.Skip, r); err != nil {
 		unix.Close(fd)
 		return err
 	}
@@ -122,8 +122,9 @@ func readdir(op *Op, r *Result) error {
 	return nil
 }
 
-// getdents lists from the descriptor's position to the end.
-func getdents(fd int, r *Result) error {
+// getdents lists from the descriptor's position to the end, without the names
+// that begin with skip.
+func getdents(fd int, skip string, r *Result) error {
 	b := make([]byte, 64<<10)
 	for {
 		n, err := unix.Getdents(fd, b)
@@ -137,6 +138,9 @@ func getdents(fd int, r *Result) error {
 			break
 		}
 		_, _, r.Names = unix.ParseDirent(b[:n], -1, r.Names)
+	}
+	if skip != "" {
+		r.Names = slices.DeleteFunc(r.Names, func(n string) bool { return strings.HasPrefix(n, skip) })
 	}
 	slices.Sort(r.Names)
 	return nil
