@@ -168,7 +168,9 @@ func (n *node) serve(ctx context.Context) error {
 		close(n.ready)
 		return nil
 	}
-	srv, err := fuse.Mount(n.cfg.Mount.Path, n.vfs, fuse.Options{UnmountWait: unmountWait, DetachWait: detachWait, Logger: n.log})
+	srv, err := fuse.Mount(n.cfg.Mount.Path, n.vfs, fuse.Options{
+		UnmountWait: unmountWait, DetachWait: detachWait, NoEpoch: n.cfg.Mount.DebugNoEpoch, Logger: n.log,
+	})
 	if err != nil {
 		return err
 	}

@@ -48,16 +48,14 @@ func (n *node) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) g
 // Create is open(2) with O_CREAT of a name that the kernel believes absent.
 func (n *node) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
 	n.requests.count(opCreate)
-	defer n.mutating(in.NodeId)()
-	a, h, err := n.vfs.Create(n.ctx, fs.Create{
-		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
-	}, createFlags(in))
-	if err != nil {
-		return n.changed(fs.Ino(in.NodeId), name, err)
-	}
-	n.made(&out.EntryOut, fs.Ino(in.NodeId), name, a)
-	opened(&out.OpenOut, h, in.Flags)
-	return gofuse.OK
+	return n.make(&out.EntryOut, in.NodeId, name, func(dir fs.Ino) (a fs.Attr, err error) {
+		var h vfs.Handle
+		a, h, err = n.vfs.Create(n.ctx, fs.Create{
+			Parent: dir, Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
+		}, createFlags(in))
+		opened(&out.OpenOut, h, in.Flags)
+		return a, err
+	})
 }
 
 // Tmpfile is open(2) with O_TMPFILE.

@@ -49,32 +49,27 @@ func (n *node) fillEntry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Att
 	fillAttr(&out.Attr, a)
 }
 
-// made is the common end of the calls that make a name.
+// entry answers a call that makes a name.
 //
 // The kernel takes the attributes of such a reply as they are, whatever it was
 // told since they were read (create_new_entry in fs/fuse/dir.c passes no version
-// of them), so it may not keep them; it asks once more. The name it may keep, if
-// it still means the same: others may have changed it since.
-func (n *node) made(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr) {
-	m := n.cache.Begin()
-	found, err := n.vfs.Lookup(n.ctx, dir, name)
-	if err == nil && found.Attr.Ino == a.Ino {
-		a = found.Attr
-	} else {
-		found.Keep = 0
+// of them), so it may not keep them; it asks once more. Nor does it keep the name
+// yet: many files are renamed or removed right away. A directory is worth a look
+// whether its name still means the same.
+func (n *node) entry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr, err error) gofuse.Status {
+	if err != nil {
+		return n.changed(dir, name, err)
 	}
 	n.awaitPages(a)
 	n.fillEntry(out, dir, name, a)
-	keep, _ := n.cache.Named(m, dir, name, found.Keep)
-	out.SetEntryTimeout(keep)
-}
-
-// entry answers a call that makes a name.
-func (n *node) entry(out *gofuse.EntryOut, dir uint64, name string, a fs.Attr, err error) gofuse.Status {
-	if err == nil {
-		n.made(out, fs.Ino(dir), name, a)
+	if a.IsDir() {
+		m := n.cache.Begin()
+		if found, err := n.vfs.Lookup(n.ctx, dir, name); err == nil && found.Attr.Ino == a.Ino {
+			keep, _ := n.cache.Named(m, dir, name, true, found.Keep)
+			out.SetEntryTimeout(keep)
+		}
 	}
-	return n.changed(fs.Ino(dir), name, err)
+	return gofuse.OK
 }
 
 // changed is err for the kernel, after a call that changes a name.
@@ -115,7 +110,7 @@ func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *g
 		if !absent {
 			n.fillEntry(out, dir, name, a)
 		}
-		keep, retry := n.cache.Named(m, dir, name, found.Keep)
+		keep, retry := n.cache.Named(m, dir, name, a.IsDir(), found.Keep)
 		if retry && try == 0 {
 			if !absent {
 				n.cache.Forget(a.Ino, 1)
@@ -195,7 +190,7 @@ func sxTime(t fs.Time) gofuse.SxTime { return gofuse.SxTime{Sec: uint64(t.Sec), 
 // so it may not keep them.
 func (n *node) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	n.requests.count(opSetAttr)
-	defer n.mutating(in.NodeId)()
+	defer n.lock(fs.Ino(in.NodeId))()
 	a, err := n.vfs.SetAttr(n.ctx, setAttr(in))
 	if err != nil {
 		return n.faults.status(err)
@@ -205,17 +200,18 @@ func (n *node) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.Attr
 	return gofuse.OK
 }
 
-// mutating tells the cache that the kernel holds these inodes' locks until the
-// call is answered; the result is for its end.
-func (n *node) mutating(inos ...uint64) func() {
-	for _, i := range inos {
-		n.cache.Mutating(fs.Ino(i))
-	}
-	return func() {
-		for _, i := range inos {
-			n.cache.Mutated(fs.Ino(i))
-		}
-	}
+// lock tells the cache that the kernel holds ino's lock until the call that has
+// just come is answered; unlock is for the end of it.
+func (n *node) lock(ino fs.Ino) (unlock func()) {
+	n.cache.Locks(ino)
+	return func() { n.cache.Unlocks(ino) }
+}
+
+// mutate runs change, which changes what name means in dir.
+func (n *node) mutate(dir fs.Ino, name string, change func() error) error {
+	n.cache.Mutating(dir, name)
+	defer n.cache.Mutated(dir, name)
+	return change()
 }
 
 func setAttr(in *gofuse.SetAttrIn) vfs.SetAttr {

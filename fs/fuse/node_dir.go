@@ -9,65 +9,83 @@ import (
 // Mkdir is mkdir(2).
 func (n *node) Mkdir(_ <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opMkdir)
-	defer n.mutating(in.NodeId)()
-	a, err := n.vfs.Mkdir(n.ctx, fs.Mkdir{
-		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader),
+	return n.make(out, in.NodeId, name, func(dir fs.Ino) (fs.Attr, error) {
+		return n.vfs.Mkdir(n.ctx, fs.Mkdir{Parent: dir, Name: name, Mode: in.Mode & fs.ModePerm, Cred: cred(&in.InHeader)})
 	})
-	return n.entry(out, in.NodeId, name, a, err)
 }
 
 // Mknod is mknod(2).
 func (n *node) Mknod(_ <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opMknod)
-	defer n.mutating(in.NodeId)()
-	a, err := n.vfs.Mknod(n.ctx, fs.Mknod{
-		Parent: fs.Ino(in.NodeId), Name: name, Mode: in.Mode, Rdev: in.Rdev, Cred: cred(&in.InHeader),
+	return n.make(out, in.NodeId, name, func(dir fs.Ino) (fs.Attr, error) {
+		return n.vfs.Mknod(n.ctx, fs.Mknod{Parent: dir, Name: name, Mode: in.Mode, Rdev: in.Rdev, Cred: cred(&in.InHeader)})
 	})
-	return n.entry(out, in.NodeId, name, a, err)
 }
 
 // Symlink is symlink(2).
 func (n *node) Symlink(_ <-chan struct{}, h *gofuse.InHeader, target, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opSymlink)
-	defer n.mutating(h.NodeId)()
-	a, err := n.vfs.Symlink(n.ctx, fs.Symlink{Parent: fs.Ino(h.NodeId), Name: name, Target: target, Cred: cred(h)})
-	return n.entry(out, h.NodeId, name, a, err)
+	return n.make(out, h.NodeId, name, func(dir fs.Ino) (fs.Attr, error) {
+		return n.vfs.Symlink(n.ctx, fs.Symlink{Parent: dir, Name: name, Target: target, Cred: cred(h)})
+	})
 }
 
 // Link is link(2).
 func (n *node) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) gofuse.Status {
 	n.requests.count(opLink)
-	defer n.mutating(in.NodeId)()
-	a, err := n.vfs.Link(n.ctx, fs.Link{Ino: fs.Ino(in.Oldnodeid), Parent: fs.Ino(in.NodeId), Name: name})
-	return n.entry(out, in.NodeId, name, a, err)
+	return n.make(out, in.NodeId, name, func(dir fs.Ino) (fs.Attr, error) {
+		return n.vfs.Link(n.ctx, fs.Link{Ino: fs.Ino(in.Oldnodeid), Parent: dir, Name: name})
+	})
+}
+
+// make answers a call that makes name in the directory nodeid.
+func (n *node) make(out *gofuse.EntryOut, nodeid uint64, name string, call func(dir fs.Ino) (fs.Attr, error)) gofuse.Status {
+	dir := fs.Ino(nodeid)
+	defer n.lock(dir)()
+	var a fs.Attr
+	err := n.mutate(dir, name, func() (err error) {
+		a, err = call(dir)
+		return err
+	})
+	return n.entry(out, dir, name, a, err)
 }
 
 // Unlink is unlink(2).
 func (n *node) Unlink(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
 	n.requests.count(opUnlink)
-	defer n.mutating(h.NodeId)()
 	dir := fs.Ino(h.NodeId)
-	return n.changed(dir, name, n.vfs.Unlink(n.ctx, fs.Unlink{Parent: dir, Name: name, Cred: cred(h)}))
+	defer n.lock(dir)()
+	return n.changed(dir, name, n.mutate(dir, name, func() error {
+		return n.vfs.Unlink(n.ctx, fs.Unlink{Parent: dir, Name: name, Cred: cred(h)})
+	}))
 }
 
 // Rmdir is rmdir(2).
 func (n *node) Rmdir(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
 	n.requests.count(opRmdir)
-	defer n.mutating(h.NodeId)()
 	dir := fs.Ino(h.NodeId)
-	return n.changed(dir, name, n.vfs.Rmdir(n.ctx, fs.Rmdir{Parent: dir, Name: name, Cred: cred(h)}))
+	defer n.lock(dir)()
+	return n.changed(dir, name, n.mutate(dir, name, func() error {
+		return n.vfs.Rmdir(n.ctx, fs.Rmdir{Parent: dir, Name: name, Cred: cred(h)})
+	}))
 }
 
 // Rename is renameat2(2).
 func (n *node) Rename(_ <-chan struct{}, in *gofuse.RenameIn, oldName, newName string) gofuse.Status {
 	n.requests.count(opRename)
-	defer n.mutating(in.NodeId, in.Newdir)()
-	err := n.vfs.Rename(n.ctx, fs.Rename{
-		Parent: fs.Ino(in.NodeId), Name: oldName, NewParent: fs.Ino(in.Newdir), NewName: newName,
-		Flags: fs.RenameFlags(in.Flags), Cred: cred(&in.InHeader),
+	from, to := fs.Ino(in.NodeId), fs.Ino(in.Newdir)
+	defer n.lock(from)()
+	defer n.lock(to)()
+	err := n.mutate(from, oldName, func() error {
+		return n.mutate(to, newName, func() error {
+			return n.vfs.Rename(n.ctx, fs.Rename{
+				Parent: from, Name: oldName, NewParent: to, NewName: newName,
+				Flags: fs.RenameFlags(in.Flags), Cred: cred(&in.InHeader),
+			})
+		})
 	})
-	n.doubt(fs.Ino(in.Newdir), newName, err)
-	return n.changed(fs.Ino(in.NodeId), oldName, err)
+	n.doubt(to, newName, err)
+	return n.changed(from, oldName, err)
 }
 
 // Readlink is readlink(2).

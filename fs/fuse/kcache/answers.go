@@ -15,15 +15,26 @@ func (c *Cache) Begin() Mark { return Mark(c.seq.Load()) }
 // since tells whether anything began to be taken away after m.
 func (c *Cache) since(m Mark) bool { return Mark(c.seq.Load()) != m }
 
-// Named tells that an answer begun at m says what name means in dir. It returns
-// how long the kernel may be told to keep that: keep, or 0. retry says that only
-// a change that came between is in the way: asking again may help.
-func (c *Cache) Named(m Mark, dir fs.Ino, name string, keep time.Duration) (d time.Duration, retry bool) {
+// Named tells that an answer begun at m says what name means in dir; isDir if it
+// is a directory. It returns how long the kernel may be told to keep that: keep,
+// or 0. retry says that only a change that came between is in the way: asking
+// again may help.
+//
+// Files in a directory that changes here are kept from the second time on that
+// they are asked for: most are made, renamed or removed right after the first.
+func (c *Cache) Named(m Mark, dir fs.Ino, name string, isDir bool, keep time.Duration) (d time.Duration, retry bool) {
 	now := c.now()
-	if keep <= 0 || c.hot.is(now, dir) {
+	if keep <= 0 || c.mutating.of(dir, name) {
 		return 0, false
 	}
-	c.known.add(now, dir, name) // before the look at seq: whoever takes away from now on finds it
+	if !isDir && (c.hot.is(now, dir) || c.busy.is(now, dir) && !c.asked.add(now, dir, name)) {
+		return 0, false
+	}
+	// Before the second look: whoever takes the name away from now on finds it.
+	c.known.add(now, dir, name)
+	if c.mutating.of(dir, name) {
+		return 0, false
+	}
 	if c.since(m) {
 		return 0, true
 	}
@@ -75,13 +86,6 @@ func (c *Cache) AwaitPages(ino fs.Ino) { c.pages.await(ino) }
 
 // Reading tells that a READ of ino has begun, before the state is read.
 func (c *Cache) Reading(ino fs.Ino) { c.pages.read(ino) }
-
-// Mutating tells that a local call has begun that holds dir's lock in the kernel
-// until it is answered; the caller calls Mutated then.
-func (c *Cache) Mutating(dir fs.Ino) { c.mutating.add(dir, 1) }
-
-// Mutated ends Mutating.
-func (c *Cache) Mutated(dir fs.Ino) { c.mutating.add(dir, -1) }
 
 // Doubt tells that a local change of a name is about to be answered with an
 // unknown outcome: the kernel will not have updated it. It is dropped as soon as

@@ -3,7 +3,6 @@ package kcache
 import (
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,7 +25,10 @@ const (
 	pageWait = time.Millisecond
 	// unknownMax bounds the repetition of a notification for an inode that the
 	// kernel is about to know. After that nothing it was told before is kept.
-	unknownMax = generation
+	unknownMax = keptMax
+	// askedFor is how long a name that was asked for counts as likely to be asked
+	// for again.
+	askedFor = 10 * time.Second
 )
 
 // Notifier tells one mount's kernel to drop things. Its methods return when that
@@ -68,8 +70,10 @@ type Cache struct {
 	seq    atomic.Uint64
 	handed atomic.Int64 // time until which the kernel may keep something
 
-	known    *knownNames
-	hot      hotDirs
+	known    *nameSet // names that the kernel may answer about by itself
+	asked    *nameSet // names in busy directories that it has asked for
+	hot      dirSet
+	busy     dirSet
 	counts   counts
 	names    nameJobs
 	pages    pageJobs
@@ -85,7 +89,8 @@ func New(n Notifier, o Options) *Cache {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{epoch: o.Epoch, log: o.Logger, started: time.Now(), known: newKnownNames()}
+	c := &Cache{epoch: o.Epoch, log: o.Logger, started: time.Now(),
+		known: newNameSet(keptMax), asked: newNameSet(askedFor), hot: dirSet{span: hotFor}, busy: dirSet{span: busyFor}}
 	c.notify = newMeter(n, c.now)
 	return c
 }
@@ -225,27 +230,4 @@ func awaitJobs(jobs []*job, limit time.Duration) (left []*job) {
 		}
 	}
 	return nil
-}
-
-// mutations counts the local calls under way that hold a directory's lock.
-type mutations struct {
-	mu sync.Mutex
-	n  map[fs.Ino]int
-}
-
-func (m *mutations) add(dir fs.Ino, n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.n == nil {
-		m.n = map[fs.Ino]int{}
-	}
-	if m.n[dir] += n; m.n[dir] == 0 {
-		delete(m.n, dir)
-	}
-}
-
-func (m *mutations) in(dir fs.Ino) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.n[dir] > 0
 }

@@ -20,6 +20,9 @@
 //     makes all names of the mount be asked for again, without any lock. On older
 //     kernels the directory's own name is dropped in its parent, which takes all
 //     unused names below with it; when that is locked too, a longer wait must do.
+//   - A call of this very kernel changes a name: that cannot be dropped either, and
+//     other programs here must not see it as it was once another node has shown the
+//     change. Then an epoch comes before the call is proposed.
 //
 // # Attributes and pages
 //

@@ -8,28 +8,35 @@ import (
 	"github.com/wpfs/wpfs/fs"
 )
 
-// hotFor is how long a directory hands out nothing after a conflict.
-const hotFor = 5 * time.Second
+const (
+	// hotFor is how long nothing in a directory is kept after a name in it was in
+	// the way of a change.
+	hotFor = 5 * time.Second
+	// busyFor is how long a directory in which a program here has changed a name
+	// counts as one in which it will change more.
+	busyFor = time.Minute
+)
 
-// hotDirs is the directories in which dropping a name had to wait for a lock.
-type hotDirs struct {
-	any atomic.Bool // there may be some: spares the others the lock
+// dirSet is a set of directories, each for a while.
+type dirSet struct {
+	span time.Duration
+	any  atomic.Bool // there may be some: spares the others the lock
 
 	mu    sync.Mutex
 	until map[fs.Ino]time.Duration
 }
 
-func (h *hotDirs) mark(now time.Duration, dir fs.Ino) {
+func (h *dirSet) mark(now time.Duration, dir fs.Ino) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.until == nil {
 		h.until = map[fs.Ino]time.Duration{}
 	}
-	h.until[dir] = now + hotFor
+	h.until[dir] = now + h.span
 	h.any.Store(true)
 }
 
-func (h *hotDirs) is(now time.Duration, dir fs.Ino) bool {
+func (h *dirSet) is(now time.Duration, dir fs.Ino) bool {
 	if !h.any.Load() {
 		return false
 	}
@@ -38,8 +45,8 @@ func (h *hotDirs) is(now time.Duration, dir fs.Ino) bool {
 	return now < h.until[dir]
 }
 
-// sweep forgets what has cooled down and tells how many are hot.
-func (h *hotDirs) sweep(now time.Duration) int {
+// sweep forgets what has run out and tells how many are left.
+func (h *dirSet) sweep(now time.Duration) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for dir, until := range h.until {

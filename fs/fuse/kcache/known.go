@@ -11,44 +11,49 @@ import (
 const (
 	// nameShards spreads the known names over several locks.
 	nameShards = 64
-	// generation is how long a name is remembered at least: longer than the
-	// kernel keeps any (KernelMax of package protocol), by more than it takes to
-	// write a reply.
-	generation = 3 * time.Second
+	// keptMax is longer than the kernel keeps anything (KernelMax of package
+	// protocol), by more than it takes to write a reply.
+	keptMax = 3 * time.Second
 )
 
-// knownNames is the set of names that the kernel may answer about by itself. It
-// holds hashes, so it may take a name for known that is not; that costs one
-// notification. A name is forgotten between one and two generations after it was
-// added last, which bounds the set by what is asked for in that time.
-type knownNames struct {
-	seed   maphash.Seed
-	shards [nameShards]struct {
+// nameSet is a set of names. It holds hashes, so it may have a name that was never
+// added. A name is forgotten between one and two generations after it was added
+// last, which bounds the set by what is asked for in that time.
+type nameSet struct {
+	generation time.Duration
+	seed       maphash.Seed
+	shards     [nameShards]struct {
 		mu        sync.Mutex
 		cur, prev map[uint64]struct{}
 		turned    time.Duration // when cur was begun
 	}
 }
 
-func newKnownNames() *knownNames { return &knownNames{seed: maphash.MakeSeed()} }
+func newNameSet(generation time.Duration) *nameSet {
+	return &nameSet{generation: generation, seed: maphash.MakeSeed()}
+}
 
-func (k *knownNames) hash(dir fs.Ino, name string) uint64 {
+func (k *nameSet) hash(dir fs.Ino, name string) uint64 {
 	const odd = 0x9e3779b97f4a7c15
 	return maphash.String(k.seed, name) ^ uint64(dir)*odd
 }
 
-// add remembers a name. It is called before the answer that may be kept.
-func (k *knownNames) add(now time.Duration, dir fs.Ino, name string) {
+// add remembers a name and tells whether it was there already.
+func (k *nameSet) add(now time.Duration, dir fs.Ino, name string) (had bool) {
 	h := k.hash(dir, name)
 	s := &k.shards[h%nameShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k.turn(h%nameShards, now)
-	s.cur[h] = struct{}{}
+	if _, had = s.cur[h]; !had {
+		_, had = s.prev[h]
+		s.cur[h] = struct{}{}
+	}
+	return had
 }
 
-// take forgets a name and tells whether it was known.
-func (k *knownNames) take(now time.Duration, dir fs.Ino, name string) bool {
+// take forgets a name and tells whether it was there.
+func (k *nameSet) take(now time.Duration, dir fs.Ino, name string) bool {
 	h := k.hash(dir, name)
 	s := &k.shards[h%nameShards]
 	s.mu.Lock()
@@ -62,12 +67,12 @@ func (k *knownNames) take(now time.Duration, dir fs.Ino, name string) bool {
 }
 
 // turn begins a new generation if it is time. The caller holds the shard's lock.
-func (k *knownNames) turn(shard uint64, now time.Duration) {
+func (k *nameSet) turn(shard uint64, now time.Duration) {
 	s := &k.shards[shard]
 	switch age := now - s.turned; {
-	case s.cur != nil && age < generation:
+	case s.cur != nil && age < k.generation:
 		return
-	case s.cur == nil || age >= 2*generation: // what is in cur was added in its first generation
+	case s.cur == nil || age >= 2*k.generation: // what is in cur was added in its first generation
 		s.prev = nil
 	default:
 		s.prev = s.cur
@@ -76,7 +81,7 @@ func (k *knownNames) turn(shard uint64, now time.Duration) {
 }
 
 // clear forgets everything.
-func (k *knownNames) clear() {
+func (k *nameSet) clear() {
 	for i := range k.shards {
 		s := &k.shards[i]
 		s.mu.Lock()
@@ -87,7 +92,7 @@ func (k *knownNames) clear() {
 }
 
 // len tells how many names are remembered.
-func (k *knownNames) len() int {
+func (k *nameSet) len() int {
 	n := 0
 	for i := range k.shards {
 		s := &k.shards[i]

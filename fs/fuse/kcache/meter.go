@@ -115,7 +115,7 @@ func (c *Cache) Stuck(limit time.Duration) (list []Stuck) {
 
 // counters are the numbers behind Stats.
 type counters struct {
-	epochs, conflicts, relaxed, late, drops, retries atomic.Uint64
+	epochs, own, conflicts, relaxed, late, drops, retries atomic.Uint64
 }
 
 // Latency is how long notifications of one kind took.
@@ -127,7 +127,8 @@ type Latency struct {
 
 // Stats only grow, except the gauges.
 type Stats struct {
-	Epochs    uint64 // times that all names had to be asked for again, because of a lock
+	Epochs    uint64 // times that all names had to be asked for again, because another node changed one in a locked directory
+	OwnEpochs uint64 // the same, because a program here changed one that the kernel kept
 	Conflicts uint64 // changes whose names were locked
 	Relaxed   uint64 // changes acknowledged although a name could not be dropped in time
 	Late      uint64 // replies that were written too late to be kept
@@ -143,12 +144,16 @@ type Stats struct {
 }
 
 // Sweep forgets what has run out. It is called now and then.
-func (c *Cache) Sweep() { c.hot.sweep(c.now()) }
+func (c *Cache) Sweep() {
+	now := c.now()
+	c.hot.sweep(now)
+	c.busy.sweep(now)
+}
 
 // Stats takes a snapshot.
 func (c *Cache) Stats() Stats {
 	s := Stats{
-		Epochs: c.count.epochs.Load(), Conflicts: c.count.conflicts.Load(), Relaxed: c.count.relaxed.Load(),
+		Epochs: c.count.epochs.Load(), OwnEpochs: c.count.own.Load(), Conflicts: c.count.conflicts.Load(), Relaxed: c.count.relaxed.Load(),
 		Late: c.count.late.Load(), Drops: c.count.drops.Load(), Retries: c.count.retries.Load(),
 		Inodes: c.counts.len(), KnownNames: c.known.len(), HotDirs: c.hot.sweep(c.now()), Waiting: c.names.len(),
 		Latency: map[string]Latency{},

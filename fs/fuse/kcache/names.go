@@ -95,13 +95,15 @@ func (n *nameJobs) len() int {
 // dropName begins to drop a changed name, if the kernel may have it.
 //
 // A name that a local call changes is not dropped: the kernel holds the
-// directory's lock for that call, and changes the name itself. It may keep it
-// with the time that another name was given (rename moves the dentry), so it is
-// known from now on.
+// directory's lock for that call, and changes the name itself when the call is
+// answered; see Mutating. Without epochs it may keep it with the time that another
+// name was given (rename moves the dentry), so it is known from now on.
 func (c *Cache) dropName(ch fs.Change) *job {
 	now := c.now()
 	if ch.Own {
-		c.known.add(now, ch.Ino, ch.Name)
+		if !c.epoch {
+			c.known.add(now, ch.Ino, ch.Name)
+		}
 		return nil
 	}
 	if !c.known.take(now, ch.Ino, ch.Name) {
@@ -119,7 +121,7 @@ func (c *Cache) submit(dir fs.Ino, name string) *job {
 func (c *Cache) awaitNames(jobs []*job) {
 	wait := lockWait
 	for _, j := range jobs {
-		if c.mutating.in(j.dir) {
+		if c.mutating.locked(j.dir) {
 			wait = busyWait
 		}
 	}
