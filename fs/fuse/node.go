@@ -65,7 +65,7 @@ func (n *node) entry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr, e
 	if a.IsDir() {
 		m := n.cache.Begin()
 		if found, err := n.vfs.Lookup(n.ctx, dir, name); err == nil && found.Attr.Ino == a.Ino {
-			keep, _ := n.cache.Named(m, dir, name, true, found.Keep)
+			keep, _ := n.cache.Named(m, dir, name, kcache.Directory, found.Keep)
 			out.SetEntryTimeout(keep)
 		}
 	}
@@ -107,10 +107,12 @@ func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *g
 			return n.faults.status(err)
 		}
 		n.awaitPages(a)
+		what := kcache.Nothing
 		if !absent {
+			what = kcache.MeaningOf(a)
 			n.fillEntry(out, dir, name, a)
 		}
-		keep, retry := n.cache.Named(m, dir, name, a.IsDir(), found.Keep)
+		keep, retry := n.cache.Named(m, dir, name, what, found.Keep)
 		if retry && try == 0 {
 			if !absent {
 				n.cache.Forget(a.Ino, 1)

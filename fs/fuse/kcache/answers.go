@@ -15,19 +15,38 @@ func (c *Cache) Begin() Mark { return Mark(c.seq.Load()) }
 // since tells whether anything began to be taken away after m.
 func (c *Cache) since(m Mark) bool { return Mark(c.seq.Load()) != m }
 
-// Named tells that an answer begun at m says what name means in dir; isDir if it
-// is a directory. It returns how long the kernel may be told to keep that: keep,
-// or 0. retry says that only a change that came between is in the way: asking
-// again may help.
+// Meaning is what a name stands for.
+type Meaning uint8
+
+// The meanings that matter here.
+const (
+	Nothing Meaning = iota // the name is absent
+	File                   // anything but a directory
+	Directory
+)
+
+// MeaningOf tells what an inode is.
+func MeaningOf(a fs.Attr) Meaning {
+	if a.IsDir() {
+		return Directory
+	}
+	return File
+}
+
+// Named tells that an answer begun at m says what name means in dir. It returns
+// how long the kernel may be told to keep that: keep, or 0. retry says that only a
+// change that came between is in the way: asking again may help.
 //
-// Files in a directory that changes here are kept from the second time on that
-// they are asked for: most are made, renamed or removed right after the first.
-func (c *Cache) Named(m Mark, dir fs.Ino, name string, isDir bool, keep time.Duration) (d time.Duration, retry bool) {
+// That a name is absent is kept from the second time on that it is asked for, and
+// so is a file in a directory that changes here: many names are made, renamed or
+// removed right after the first, and to change a name that is kept costs an epoch
+// (see Mutating).
+func (c *Cache) Named(m Mark, dir fs.Ino, name string, what Meaning, keep time.Duration) (d time.Duration, retry bool) {
 	now := c.now()
-	if keep <= 0 || c.mutating.of(dir, name) {
+	if keep <= 0 || c.mutating.of(dir, name) || what != Directory && c.hot.is(now, dir) {
 		return 0, false
 	}
-	if !isDir && (c.hot.is(now, dir) || c.busy.is(now, dir) && !c.asked.add(now, dir, name)) {
+	if (what == Nothing || what == File && c.busy.is(now, dir)) && !c.asked.add(now, dir, name) {
 		return 0, false
 	}
 	// Before the second look: whoever takes the name away from now on finds it.
@@ -91,7 +110,7 @@ func (c *Cache) Reading(ino fs.Ino) { c.pages.read(ino) }
 // unknown outcome: the kernel will not have updated it. It is dropped as soon as
 // that is possible; the caller does not wait, because its answer comes first.
 func (c *Cache) Doubt(dir fs.Ino, name string) {
-	c.hot.mark(c.now(), dir)
+	c.hot.mark(c.now()+hotFor, dir)
 	c.submit(dir, name)
 }
 

@@ -90,7 +90,7 @@ func New(n Notifier, o Options) *Cache {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{epoch: o.Epoch, log: o.Logger, started: time.Now(),
-		known: newNameSet(keptMax), asked: newNameSet(askedFor), hot: dirSet{span: hotFor}, busy: dirSet{span: busyFor}}
+		known: newNameSet(keptMax), asked: newNameSet(askedFor)}
 	c.notify = newMeter(n, c.now)
 	return c
 }

@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// hotFor is how long nothing in a directory is kept after a name in it was in
-	// the way of a change.
-	hotFor = 5 * time.Second
+	// hotFor is how long no file of a directory is kept after another node's change
+	// had to wait for the directory's lock; ownHotFor after a program here changed
+	// one that the kernel kept.
+	hotFor    = 5 * time.Second
+	ownHotFor = time.Second
 	// busyFor is how long a directory in which a program here has changed a name
 	// counts as one in which it will change more.
 	busyFor = time.Minute
@@ -19,20 +21,19 @@ const (
 
 // dirSet is a set of directories, each for a while.
 type dirSet struct {
-	span time.Duration
-	any  atomic.Bool // there may be some: spares the others the lock
+	any atomic.Bool // there may be some: spares the others the lock
 
 	mu    sync.Mutex
 	until map[fs.Ino]time.Duration
 }
 
-func (h *dirSet) mark(now time.Duration, dir fs.Ino) {
+func (h *dirSet) mark(until time.Duration, dir fs.Ino) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.until == nil {
 		h.until = map[fs.Ino]time.Duration{}
 	}
-	h.until[dir] = now + h.span
+	h.until[dir] = max(h.until[dir], until)
 	h.any.Store(true)
 }
 

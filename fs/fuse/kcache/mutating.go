@@ -78,9 +78,9 @@ func (c *Cache) Unlocks(ino fs.Ino) { c.mutating.lock(ino, -1) }
 func (c *Cache) Mutating(dir fs.Ino, name string) {
 	c.mutating.name(nameKey{dir, name}, 1)
 	now := c.now()
-	c.busy.mark(now, dir)
+	c.busy.mark(now+busyFor, dir)
 	if c.epoch && c.known.take(now, dir, name) {
-		c.hot.mark(now, dir)
+		c.hot.mark(now+ownHotFor, dir)
 		c.count.own.Add(1)
 		c.incEpoch()
 	}

@@ -131,7 +131,7 @@ func (c *Cache) awaitNames(jobs []*job) {
 	}
 	c.count.conflicts.Add(1)
 	for _, j := range left {
-		c.hot.mark(c.now(), j.dir)
+		c.hot.mark(c.now()+hotFor, j.dir)
 	}
 	if !c.epoch {
 		c.aroundParents(left)
