@@ -32,7 +32,9 @@ type TierOptions struct {
 	// Replicas is on how many nodes' disks Put wants a chunk, this one
 	// included; default 2. With fewer live nodes it makes do.
 	Replicas int
-	Log      *slog.Logger // default: discarded
+	// PrefetchBytesPerSecond bounds what Offer fetches; 0 is no bound.
+	PrefetchBytesPerSecond int64
+	Log                    *slog.Logger // default: discarded
 }
 
 // Tier is the content behind the metadata: what is inline, on this node's disk,
@@ -46,6 +48,7 @@ type Tier struct {
 
 	suspects suspects
 	keep     keeper
+	offers   *offers
 	fills    chan struct{} // a token for each fetch under way
 
 	mu      sync.Mutex
@@ -75,12 +78,13 @@ func NewTier(o TierOptions) (*Tier, error) {
 	return &Tier{
 		disk: o.Disk, peers: o.Peers, store: o.Store, replicas: o.Replicas, log: o.Log,
 		fills: make(chan struct{}, fillsMax), flights: make(map[fs.Hash]*flight),
-		keep: keeper{wake: make(chan struct{}, 1)},
+		keep: keeper{wake: make(chan struct{}, 1)}, offers: newOffers(o.PrefetchBytesPerSecond),
 	}, nil
 }
 
-// Run does what need not be waited for: it stores what KeepInline was given and
-// counts what is on the disk. It returns nil when ctx ends.
+// Run does what need not be waited for: it stores what KeepInline was given,
+// fetches what Offer was told of, and counts what is on the disk. It returns nil
+// when ctx ends.
 func (t *Tier) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -88,6 +92,9 @@ func (t *Tier) Run(ctx context.Context) error {
 			t.log.Error("the cache cannot be counted; its size is not shown", "error", err)
 		}
 	})
+	for range prefetchers {
+		wg.Go(func() { t.prefetch(ctx) })
+	}
 	t.runKeeper(ctx)
 	wg.Wait()
 	return nil
@@ -134,6 +141,7 @@ type counters struct {
 	fillBytes, fetchErrors, wrongBytes   atomic.Uint64
 	puts, pushes, pushErrors, underCount atomic.Uint64
 	keepErrors                           atomic.Uint64
+	prefetched, offersDropped            atomic.Uint64
 }
 
 // TierStats only grow, except KeepQueue.
@@ -149,6 +157,8 @@ type TierStats struct {
 	KeepErrors                          uint64 // filled or inline chunks that could not be stored
 	KeepDropped                         uint64 // inline chunks that the queue had no room for
 	KeepQueue                           int    // inline chunks waiting to be stored
+	Prefetched                          uint64 // chunks fetched before anybody asked for them
+	OffersDropped                       uint64 // chunks that were not, because too many waited
 }
 
 // Stats reads the counters.
@@ -162,5 +172,6 @@ func (t *Tier) Stats() TierStats {
 		Puts: c.puts.Load(), Pushes: c.pushes.Load(), PushErrors: c.pushErrors.Load(),
 		UnderReplicated: c.underCount.Load(), KeepErrors: c.keepErrors.Load(),
 		KeepDropped: dropped, KeepQueue: queue,
+		Prefetched: c.prefetched.Load(), OffersDropped: c.offersDropped.Load(),
 	}
 }

@@ -133,6 +133,34 @@ func (n *Node) MarkDurable(ctx context.Context, ids []fs.ChunkID) error {
 	return err
 }
 
+// offerFileMax is the size up to which a published file is offered to SetOffer's
+// function: such files are read whole, and soon, wherever the site runs.
+const offerFileMax = 1 << 20
+
+// SetOffer gives the node somewhere to tell of chunks of small files that were
+// just published and that this node is no holder of. Call it before Run; offer
+// must not block.
+func (n *Node) SetOffer(offer func(fs.ChunkInfo)) { n.offer = offer }
+
+// offerContent tells of the chunks that a command of entry at brought.
+func (n *Node) offerContent(at fs.Index, op fs.Op, res fs.Result) {
+	if n.offer == nil || res.Kind != fs.OK || res.Attr.Size > offerFileMax {
+		return
+	}
+	var pieces []fs.Piece
+	switch op := op.(type) {
+	case fs.Publish:
+		pieces = op.Pieces
+	case fs.Append:
+		pieces = op.Pieces
+	}
+	for _, p := range pieces {
+		if p.Data == nil && !slices.Contains(p.Holders, n.o.ID) {
+			n.offer(fs.ChunkInfo{ID: fs.ChunkID{Hash: p.Hash, Gen: at}, Size: p.ChunkLen, Holders: p.Holders})
+		}
+	}
+}
+
 // Holder tells which inodes are open on this node.
 type Holder interface {
 	// Holds returns those of inos that are open here. An open that was under

@@ -79,6 +79,7 @@ func (n *Node) apply(at fs.Index, entry []byte) error {
 		if c := batch[i]; c.Session != 0 && !(results[i].Kind == fs.ErrStale && n.sessionEnded(c.Session)) {
 			n.propose.applied(c.Session, c.Seq, results[i])
 		}
+		n.offerContent(at, batch[i].Op, results[i])
 	}
 	return nil
 }

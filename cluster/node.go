@@ -61,6 +61,7 @@ type Node struct {
 	keep    atomic.Pointer[func(fs.ChunkID, []byte)]
 	chunks  ChunkServer
 	holder  Holder
+	offer   func(fs.ChunkInfo) // nil: nobody wants to know
 	propose *proposer
 	batcher atomic.Pointer[batcher]   // nil: not leading
 	rf      atomic.Pointer[raft.Raft] // nil until this node takes part

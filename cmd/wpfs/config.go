@@ -46,6 +46,7 @@ type ClusterConfig struct {
 type CacheConfig struct {
 	Dir          string `key:"dir" doc:"Directory for file content; made when absent. Default: cache below node.data_dir."`
 	ReserveBytes Bytes  `key:"reserve_bytes" doc:"Free space to leave on the disk of cache.dir; content is refused with ENOSPC when less is left."`
+	PrefetchRate Bytes  `key:"prefetch_rate" doc:"Bytes per second that may be spent on fetching small files (up to 1 MiB) that other nodes have just written, before anybody here reads them. 0: no bound."`
 }
 
 // ObjectConfig is where content is kept for good.
@@ -138,7 +139,7 @@ func defaultConfig() Config {
 	return Config{
 		Node:    NodeConfig{DataDir: "/var/lib/wpfs", Socket: "/run/wpfs/wpfs.sock"},
 		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
-		Cache:   CacheConfig{ReserveBytes: 2 << 30},
+		Cache:   CacheConfig{ReserveBytes: 2 << 30, PrefetchRate: 64 << 20},
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}

@@ -33,6 +33,7 @@ func (c *Config) Validate() error {
 	c.validateCluster(rule)
 	rule(filepath.IsAbs(c.Cache.Dir), "cache.dir", "must be an absolute path, is %q", c.Cache.Dir)
 	rule(c.Cache.ReserveBytes >= 0, "cache.reserve_bytes", "must not be negative, is %d", c.Cache.ReserveBytes)
+	rule(c.Cache.PrefetchRate >= 0, "cache.prefetch_rate", "must not be negative, is %d", c.Cache.PrefetchRate)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)

@@ -84,7 +84,8 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return nil, fmt.Errorf("make the staging directory: %w", err)
 	}
-	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Replicas: cfg.Cluster.Replicas, Log: log}); err != nil {
+	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Replicas: cfg.Cluster.Replicas,
+		PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
 		return nil, err
 	}
 	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier, Log: log}); err != nil {
@@ -97,6 +98,9 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	n.cluster.SetChunks(n.disk)
 	n.cluster.SetKeepInline(n.tier.KeepInline)
 	n.cluster.SetHolder(n.vfs)
+	if cfg.Mount.Path != "" { // nobody reads anything on a witness
+		n.cluster.SetOffer(n.tier.Offer)
+	}
 	return n, nil
 }
 

@@ -52,6 +52,7 @@ func newPartMetrics(n *node) *partMetrics {
 	add(total, "chunk_fills_peer_total", "Chunks fetched from another node.", func(s partStats) float64 { return float64(s.tier.FillsPeer) })
 	add(total, "chunk_fills_store_total", "Chunks fetched from the object store.", func(s partStats) float64 { return float64(s.tier.FillsStore) })
 	add(total, "chunk_fills_failed_total", "Chunks that could not be had from anywhere.", func(s partStats) float64 { return float64(s.tier.FillsFailed) })
+	add(total, "chunk_prefetched_total", "Chunks fetched before anybody here asked for them.", func(s partStats) float64 { return float64(s.tier.Prefetched) })
 	add(total, "chunk_wrong_bytes_total", "Answers of nodes or the store that did not match their hash.", func(s partStats) float64 { return float64(s.tier.WrongBytes) })
 	add(total, "chunk_puts_under_replicated_total", "New chunks that found fewer nodes than cluster.replicas.", func(s partStats) float64 { return float64(s.tier.UnderReplicated) })
 	add(total, "cache_corrupt_total", "Chunk files on this node's disk that failed their hash.", func(s partStats) float64 { return float64(s.disk.Corrupt) })
