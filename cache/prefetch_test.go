@@ -22,7 +22,7 @@ func TestOfferFetchesAhead(t *testing.T) {
 			go tier.prefetch(ctx)
 		}
 		var infos []fs.ChunkInfo
-		for i := range byte(3) {
+		for i := range 3 {
 			b := content(i, fs.ChunkMax)
 			mustPut(t, c.disks["b"], b, false)
 			infos = append(infos, infoOf(b, 1, "b"))

@@ -47,7 +47,7 @@ func TestConfigFromFile(t *testing.T) {
 	want.Cluster.Bind, want.Cluster.Advertise, want.Cluster.Replicas = "10.0.0.1:7480", "10.0.0.1:7480", 3
 	want.Cluster.Peers = []Peer{{"web1", "10.0.0.1:7480"}, {"web2", "10.0.0.2:7480"}}
 	want.Cluster.Join = []string{}
-	want.Cache = CacheConfig{Dir: "/data/cache", ReserveBytes: 512 << 20}
+	want.Cache.Dir, want.Cache.ReserveBytes = "/data/cache", 512<<20
 	want.Object.URL, want.HTTP.Pprof = "file:///objects", true
 	if got.Cluster.Join == nil {
 		got.Cluster.Join = []string{}
