@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -29,6 +30,12 @@ func do(hs *handles, op *Op) Result {
 }
 
 func once(hs *handles, op *Op) Result {
+	if op.Under != 0 {
+		below := *op
+		// Not by openat(2): every call that takes a path can do it this way.
+		below.Path = fmt.Sprintf("/proc/self/fd/%d/%s", hs.get(op.Under), op.Path)
+		op = &below
+	}
 	r := Result{Call: op.Call, Path: op.Path}
 	r.Start = Now()
 	err := call(hs, op, &r)
@@ -143,6 +150,9 @@ func callHandle(hs *handles, op *Op, r *Result) error {
 		r.Stat = statOf(&st)
 		return nil
 	case CallGetdents:
+		l := hs.lister(op.H)
+		l.Lock()
+		defer l.Unlock()
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			return err
 		}

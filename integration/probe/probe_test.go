@@ -54,6 +54,7 @@ func TestOpsDoWhatTheySay(t *testing.T) {
 		{"open a directory", Open(8, at("d"), unix.O_RDONLY, 0), nil},
 		{"getdents", Getdents(8), func(r Result) bool { return r.Value() == `["g" "p"]` }},
 		{"getdents from the beginning again", Getdents(8), func(r Result) bool { return r.Value() == `["g" "p"]` }},
+		{"under the open directory", Op{Call: CallStat, Under: 8, Path: "g"}, func(r Result) bool { return r.Stat != nil && r.Stat.Nlink == 2 }},
 		{"close the directory", Close(8), nil},
 		{"rmdir of a full one", Rmdir(at("d")), failsWith(unix.ENOTEMPTY)},
 		{"open", Open(7, at("d/g"), unix.O_RDWR, 0), nil},
@@ -108,10 +109,10 @@ func TestWatchReportsEachChangeOnce(t *testing.T) {
 	if err := c.Run(WriteFile(f, []byte("a"))); err != nil {
 		t.Fatal(err)
 	}
-	p := c.Go(1, Watch(ReadFile(f), Now()+int64(200*time.Millisecond)))
+	p := c.Go(1, Watch(ReadFile(f), Now()+int64(800*time.Millisecond)))
 	var acts []Result
 	for _, v := range []string{"b", "c"} {
-		at := Now() + int64(20*time.Millisecond)
+		at := Now() + int64(150*time.Millisecond)
 		tmp := WriteFile(f+".tmp", []byte(v))
 		mv := Rename(f+".tmp", f, 0)
 		mv.At = at

@@ -67,6 +67,7 @@ type Op struct {
 	Len   int64
 	Data  []byte
 	Mtime int64  // nanoseconds since 1970, for utimensat
+	Under int    // if not 0: Path is relative to the directory that this handle has open
 	Busy  int    // repeat the call so many times at most while it gives ESTALE
 	At    int64  // not before this time (see Now); 0: at once
 	Skip  string // leave out names that begin so; of readdir and getdents

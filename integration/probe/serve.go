@@ -31,8 +31,19 @@ func Main() {
 
 // handles are the open files of one probe, shared by its lanes.
 type handles struct {
-	mu sync.Mutex
-	fd map[int]int
+	mu      sync.Mutex
+	fd      map[int]int
+	listing map[int]*sync.Mutex // of directories: their position is one for all lanes
+}
+
+// lister is held while a handle is listed from its beginning to its end.
+func (h *handles) lister(n int) *sync.Mutex {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listing[n] == nil {
+		h.listing[n] = &sync.Mutex{}
+	}
+	return h.listing[n]
 }
 
 func (h *handles) put(n, fd int) {
@@ -75,7 +86,7 @@ func serve(in io.Reader, out io.Writer) error {
 		}
 		return w.Flush()
 	}
-	hs := &handles{fd: map[int]int{}}
+	hs := &handles{fd: map[int]int{}, listing: map[int]*sync.Mutex{}}
 	lanes := map[int]chan request{}
 	dec := gob.NewDecoder(bufio.NewReader(in))
 	for {
