@@ -84,26 +84,36 @@ func run(ctx context.Context, o options) (err error) {
 	if err := b.open(); err != nil {
 		return err
 	}
+	// A run that is interrupted or fails after an hour still shows what it has.
+	return errors.Join(b.parts(ctx), b.report())
+}
+
+// parts runs those that were asked for.
+func (b *bench) parts(ctx context.Context) error {
 	parts := []struct {
 		name string
 		run  func(ctx context.Context) error
 	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}, {"warm", b.warm}}
 	for _, p := range parts {
-		if o.only != "" && !strings.Contains(","+o.only+",", ","+p.name+",") {
+		if b.o.only != "" && !strings.Contains(","+b.o.only+",", ","+p.name+",") {
 			continue
 		}
 		if err := p.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
+	return nil
+}
+
+func (b *bench) report() error {
 	b.machine.finish(b.cluster)
 	if err := report(os.Stdout, b.machine, b.book); err != nil {
 		return err
 	}
-	if o.json == "" {
+	if b.o.json == "" {
 		return nil
 	}
-	return writeJSON(o.json, b.machine, b.book)
+	return writeJSON(b.o.json, b.machine, b.book)
 }
 
 // open starts what is measured.
