@@ -62,9 +62,23 @@ func (n *Node) closeKeys(at fs.Index, keys []fs.Key, by []int) {
 func (n *Node) changes(keys []fs.Key, by []int) []fs.Change {
 	out := make([]fs.Change, len(keys))
 	for i, k := range keys {
-		out[i] = fs.Change{Key: k, Own: by[i] >= 0 && n.own[by[i]] && keepsOwn(k.Kind, n.entry[by[i]].Op)}
+		out[i].Key = k
+		if by[i] >= 0 {
+			op := n.entry[by[i]].Op
+			out[i].Own = n.own[by[i]] && keepsOwn(k.Kind, op)
+			out[i].Moved = k.Kind == fs.KeyName && moves(op, k)
+		}
 	}
 	return out
+}
+
+// moves tells whether op gives the inode that name means a name in another directory.
+func moves(op fs.Op, name fs.Key) bool {
+	r, ok := op.(fs.Rename)
+	if !ok || r.Parent == r.NewParent {
+		return false
+	}
+	return r.Flags&fs.RenameExchange != 0 || name.Ino == r.Parent && name.Name == r.Name
 }
 
 // keepsOwn tells whether the kernel's own idea of a key is right after a call of

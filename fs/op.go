@@ -290,4 +290,9 @@ type Change struct {
 	// what it has cached of the key by itself when the call is answered, and holds
 	// the directory's lock until then.
 	Own bool
+	// Moved: the name's inode has got a name in another directory. If it is a
+	// directory, the kernel must let go of this name even if it may not keep it:
+	// it has one dentry for each directory, and does not move it where others hold
+	// a lock (ESTALE from d_splice_alias).
+	Moved bool
 }

@@ -107,6 +107,10 @@ func (c *Cache) dropName(ch fs.Change) *job {
 		return nil
 	}
 	if !c.known.take(now, ch.Ino, ch.Name) {
+		if ch.Moved {
+			c.submit(ch.Ino, ch.Name) // nobody waits: it answers about nothing
+			return nil
+		}
 		return c.names.find(ch.Ino, ch.Name)
 	}
 	return c.submit(ch.Ino, ch.Name)
