@@ -280,7 +280,9 @@ func (n *Node) startRaft() error {
 	c.LocalID = raft.ServerID(n.o.ID)
 	c.HeartbeatTimeout, c.ElectionTimeout = n.o.Heartbeat, n.o.Heartbeat
 	c.LeaderLeaseTimeout = n.o.Heartbeat / 2
-	c.CommitTimeout = 50 * time.Millisecond // only the safety net: see pushTransport
+	// Only the safety net: see pushTransport. An idle leader says so often that
+	// there is nothing new.
+	c.CommitTimeout = 150 * time.Millisecond
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false

@@ -255,7 +255,7 @@ func TestHangDetectorFindsAHang(t *testing.T) {
 	if err := c.Nodes[0].Pause(); err != nil {
 		t.Fatal(err)
 	}
-	call := ps[0].Go(0, probe.Readdir(c.Nodes[0].Mount))
+	call := ps[0].Go(0, probe.Statfs(c.Nodes[0].Mount)) // never answered from a cache
 	select {
 	case h := <-found:
 		t.Logf("found: %v", h)

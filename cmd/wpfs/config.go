@@ -166,13 +166,15 @@ type Profile struct {
 	Renew     time.Duration // a holder asks again so long after its last granted request
 }
 
-// profiles are the timings by name. The raft library's measured floor is 100 ms
-// and a stall of the disk or the collector of that length is common, hence 250.
-// On one machine all nodes stall together, so they are given more.
+// profiles are the timings by name. After a leader's death writers wait for its
+// lease, 3.3 s from its last word, and an election that ends within that time costs
+// them nothing. So the heartbeat may be a good part of it: even a second round of
+// votes is over in time, stalls of a disk or the collector elect nobody, and an
+// idle cluster has little to say (raft sends ten heartbeats in one such time).
 func profiles() map[string]Profile {
 	return map[string]Profile{
-		profileOneMachine: {Heartbeat: 400 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
-		profileLAN:        {Heartbeat: 250 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
+		profileOneMachine: {Heartbeat: 750 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
+		profileLAN:        {Heartbeat: 750 * time.Millisecond, Lease: 3 * time.Second, Renew: 750 * time.Millisecond},
 		profileSlowLinks:  {Heartbeat: 1500 * time.Millisecond, Lease: 6 * time.Second, Renew: 1500 * time.Millisecond},
 	}
 }

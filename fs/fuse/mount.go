@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -22,6 +23,9 @@ const (
 	// maxBackground is how many readaheads and writebacks the kernel has in
 	// flight.
 	maxBackground = 64
+	// readAheadKiB is how far the kernel reads ahead of a program that reads a file
+	// from one end to the other. The kernel's default is 128 KiB.
+	readAheadKiB = 1024
 )
 
 // Options of one mount. The zero value of a field means its default.
@@ -79,7 +83,17 @@ func Mount(dir string, v *vfs.FS, o Options) (*Server, error) {
 		_ = unix.Unmount(dir, unix.MNT_DETACH) // the error that led here is the one to report
 		return nil, &MountError{dir, ErrMountFailed, "the kernel's FUSE does not accept this agent; see its log (dmesg)", err}
 	}
+	s.setReadAhead()
 	return s, nil
+}
+
+// setReadAhead asks for more than the protocol's INIT can, which only lowers it.
+// Without sysfs, as in some containers, large files are read a little slower.
+func (s *Server) setReadAhead() {
+	file := fmt.Sprintf("/sys/class/bdi/0:%d/read_ahead_kb", s.findConnection())
+	if err := os.WriteFile(file, []byte(strconv.Itoa(readAheadKiB)), 0); err != nil {
+		s.opt.Logger.Debug("the kernel's read-ahead stays as it is", "error", err)
+	}
 }
 
 // mountDevice opens /dev/fuse and mounts it on dir.

@@ -174,10 +174,10 @@ func checkStale(dir string, m mounted) error {
 	}
 	answer := make(chan error, 1)
 	// A live daemon that is stopped never answers; the goroutine ends with the
-	// mount.
+	// mount. Not stat(2): the kernel answers that from its cache for a dead one.
 	go func() {
-		var st unix.Stat_t
-		answer <- unix.Stat(dir, &st)
+		var st unix.Statfs_t
+		answer <- unix.Statfs(dir, &st)
 	}()
 	select {
 	case err := <-answer:
