@@ -20,7 +20,8 @@ import (
 type Kernel interface {
 	// Invalidate returns when the kernel answers about none of changes from its
 	// caches. It blocks for milliseconds at most, whatever the kernel is busy
-	// with. One call at a time, in the order of the log.
+	// with: what takes longer is kept from being shown in other ways. One call at a
+	// time, in the order of the log.
 	Invalidate(changes []fs.Change)
 	// Switched tells that the state has switched to the entry of the last
 	// Invalidate. It does not block.
@@ -82,17 +83,15 @@ func moves(op fs.Op, name fs.Key) bool {
 }
 
 // keepsOwn tells whether the kernel's own idea of a key is right after a call of
-// its own: not of the content after an append, which lands where the log says,
-// and never of attributes, which carry times that the kernel does not know.
+// its own: of a name, and of content that it has cut. Not of content that was
+// published, which may have been written past the page cache or land where the log
+// says, and never of attributes, which carry times that it does not know.
 func keepsOwn(kind fs.KeyKind, op fs.Op) bool {
-	switch kind {
-	case fs.KeyName:
-		return true
-	case fs.KeyData:
-		_, appends := op.(fs.Append)
-		return !appends
+	if kind == fs.KeyData {
+		_, cuts := op.(fs.SetAttr)
+		return cuts
 	}
-	return false
+	return kind == fs.KeyName
 }
 
 // beginEntry notes whose the commands of an entry are. Only the goroutine that

@@ -35,6 +35,7 @@ var helpers = map[string]func(args []string) error{
 	"mount":     mountHelper,
 	"user":      userHelper,
 	"interrupt": interruptHelper,
+	"truncate":  truncateHelper,
 	"janitor":   janitorHelper,
 }
 

@@ -44,13 +44,10 @@ type loop struct {
 	idle    atomic.Int32
 	workers sync.WaitGroup
 	big     sync.Pool // *[]byte of bigSize
-
-	mu   sync.Mutex
-	busy map[*worker]struct{} // all workers
 }
 
 func newLoop(dev *device, proto *gofuse.ProtocolServer, log *slog.Logger) *loop {
-	l := &loop{dev: dev, proto: proto, log: log, busy: map[*worker]struct{}{},
+	l := &loop{dev: dev, proto: proto, log: log,
 		idleMax: int32(max(2, runtime.GOMAXPROCS(0)))}
 	l.big.New = func() any { b := make([]byte, bigSize); return &b }
 	return l
@@ -62,9 +59,6 @@ type worker struct {
 	in, out  [1][]byte
 	smallIn  [smallMax]byte
 	smallOut [smallMax]byte
-
-	node  atomic.Uint64 // of the request being answered, 0 if none
-	since atomic.Int64  // unix nanoseconds
 }
 
 // first answers INIT, which comes before everything else.
@@ -92,13 +86,7 @@ func (l *loop) start() {
 	go func() {
 		defer l.workers.Done()
 		w := &worker{l: l}
-		l.mu.Lock()
-		l.busy[w] = struct{}{}
-		l.mu.Unlock()
 		w.run()
-		l.mu.Lock()
-		delete(l.busy, w)
-		l.mu.Unlock()
 	}()
 }
 
@@ -107,8 +95,10 @@ func (w *worker) run() {
 	l := w.l
 	for {
 		if l.idle.Add(1) > l.idleMax {
-			l.idle.Add(-1)
-			return
+			if l.idle.Add(-1) > 0 {
+				return
+			}
+			continue // the others have all taken a request in this moment: somebody must read
 		}
 		p := l.big.Get().(*[]byte)
 		n, err := l.dev.read(*p)
@@ -147,9 +137,6 @@ func (w *worker) answer(req []byte) error {
 		return unix.EIO
 	}
 	began := time.Now()
-	w.node.Store(requestNode(req))
-	w.since.Store(began.UnixNano())
-	defer w.node.Store(0)
 	w.in[0], w.out[0] = req, w.smallOut[:]
 	if need := outRoom + payloadMax(req); need > smallMax {
 		p := w.l.big.Get().(*[]byte)
@@ -157,8 +144,8 @@ func (w *worker) answer(req []byte) error {
 		w.out[0] = *p
 	}
 	n, status := w.l.proto.HandleRequest(w.in[:], w.out[:])
-	if !status.Ok() {
-		return unix.Errno(status)
+	if !status.Ok() { // it could not be understood; whoever asked still waits
+		return w.l.dev.write(errorReply(req, uint32(status)))
 	}
 	if n == 0 {
 		return nil // no reply: FORGET
@@ -169,6 +156,15 @@ func (w *worker) answer(req []byte) error {
 		w.l.late(req, reply)
 	}
 	return err
+}
+
+// errorReply answers req with an errno.
+func errorReply(req []byte, errno uint32) []byte {
+	p := make([]byte, outHeaderSize)
+	binary.NativeEndian.PutUint32(p, outHeaderSize)
+	binary.NativeEndian.PutUint32(p[4:], -errno)
+	copy(p[8:], req[8:16]) // unique
+	return p
 }
 
 // The numbers of the requests whose replies are of interest here, enum
@@ -260,16 +256,4 @@ func cString(b []byte) string {
 		}
 	}
 	return string(b)
-}
-
-// answering tells whether a request for ino is being answered.
-func (l *loop) answering(ino fs.Ino) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for w := range l.busy {
-		if w.node.Load() == uint64(ino) {
-			return true
-		}
-	}
-	return false
 }

@@ -166,7 +166,7 @@ func (s *Server) connect(fd int, v *vfs.FS) (err error) {
 	epoch := !s.opt.NoEpoch && notifier{s.dev}.Epoch() == nil
 	s.cache = kcache.New(notifier{s.dev}, kcache.Options{Epoch: epoch, Logger: s.opt.Logger})
 	s.node.cache, s.loop.cache = s.cache, s.cache
-	v.SetPinned(s.cache.Pinned)
+	v.SetKernel(s.cache)
 	return nil
 }
 

@@ -60,7 +60,6 @@ func (n *node) entry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr, e
 	if err != nil {
 		return n.changed(dir, name, err)
 	}
-	n.awaitPages(a)
 	n.fillEntry(out, dir, name, a)
 	if a.IsDir() {
 		m := n.cache.Begin()
@@ -86,13 +85,6 @@ func (n *node) doubt(dir fs.Ino, name string, err error) {
 	}
 }
 
-// awaitPages is called before attributes of a file are shown: see kcache.
-func (n *node) awaitPages(a fs.Attr) {
-	if a.IsRegular() {
-		n.cache.AwaitPages(a.Ino)
-	}
-}
-
 // Lookup finds a name. That it is absent may be kept as well, which the kernel
 // does for a success without an inode.
 func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
@@ -106,7 +98,6 @@ func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *g
 		if err != nil && !absent {
 			return n.faults.status(err)
 		}
-		n.awaitPages(a)
 		what := kcache.Nothing
 		if !absent {
 			what = kcache.MeaningOf(a)
@@ -127,7 +118,9 @@ func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *g
 			out.NodeId = 0
 			return gofuse.OK
 		}
-		out.SetAttrTimeout(n.cache.Known(m, found.KeepAttr))
+		if n.cache.Clean(a.Ino) { // this does not wait: the kernel may hold the directory's lock
+			out.SetAttrTimeout(n.cache.Known(m, found.KeepAttr))
+		}
 		return gofuse.OK
 	}
 }
@@ -145,7 +138,7 @@ func (n *node) attributes(ino fs.Ino) (a fs.Attr, keep time.Duration, err error)
 		if a, keep, err = n.vfs.Attr(n.ctx, ino); err != nil {
 			return a, 0, err
 		}
-		n.awaitPages(a)
+		n.cache.AwaitPages(ino)
 		if keep = n.cache.Known(m, keep); keep > 0 {
 			break
 		}
@@ -197,7 +190,8 @@ func (n *node) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.Attr
 	if err != nil {
 		return n.faults.status(err)
 	}
-	n.awaitPages(a)
+	// Nor does it wait for pages: those may wait for this very answer (a truncate
+	// stops the write-back of mapped pages, fuse_set_nowrite).
 	fillAttr(&out.Attr, a)
 	return gofuse.OK
 }

@@ -108,6 +108,7 @@ func (n *node) OpenDir(<-chan struct{}, *gofuse.OpenIn, *gofuse.OpenOut) gofuse.
 // listing goes on rightly after other entries came and went.
 func (n *node) ReadDir(_ <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
 	n.requests.count(opReadDir)
+	n.cache.Reading(fs.Ino(in.NodeId))
 	return n.faults.status(n.vfs.ReadDir(n.ctx, fs.Ino(in.NodeId), in.Offset, func(e fs.Entry) bool {
 		return out.AddDirEntry(gofuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Type, Off: e.Cookie})
 	}))

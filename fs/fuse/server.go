@@ -40,10 +40,11 @@ func (s *Server) Run(ctx context.Context) error {
 	go func() { stuck <- s.watch(watching) }()
 	select {
 	case <-served:
+		s.cache.End() // somebody may have cut the connection under those who use the mount
 		_ = s.dev.close()
 		return fmt.Errorf("serve %s: %w", s.dir, ErrUnmounted)
 	case err := <-stuck:
-		return errors.Join(fmt.Errorf("serve %s: %w", s.dir, err), s.fence())
+		return errors.Join(fmt.Errorf("serve %s: %w", s.dir, err), s.fence(served))
 	case <-ctx.Done():
 	}
 	return s.unmount(served)
@@ -51,9 +52,21 @@ func (s *Server) Run(ctx context.Context) error {
 
 // fence cuts everybody off at once. Threads that wait in the kernel are freed by
 // it.
-func (s *Server) fence() error {
-	err := abort(s.findConnection())
+func (s *Server) fence(served <-chan struct{}) error {
+	err := s.cutOff(s.findConnection(), served)
 	return errors.Join(err, unix.Unmount(s.dir, unix.MNT_DETACH))
+}
+
+// cutOff ends the connection. Programs with something open on the mount are
+// answered from the kernel's caches for a while even then, so it returns when
+// those have been dropped, and this node may say that it shows nothing any more.
+func (s *Server) cutOff(connection uint32, served <-chan struct{}) error {
+	err := abort(connection)
+	if err == nil && !await(served, abortWait) {
+		err = errors.New("the connection does not end; it does when the agent exits")
+	}
+	s.cache.End()
+	return err
 }
 
 // Close removes a mount that Run was never called for.
@@ -80,11 +93,8 @@ func (s *Server) unmount(served <-chan struct{}) error {
 		return nil
 	}
 	s.opt.Logger.Warn("cutting off processes that still use the mount", "dir", s.dir)
-	if err := abort(connection); err != nil {
+	if err := s.cutOff(connection, served); err != nil {
 		return fmt.Errorf("processes still use %s; they are cut off when the agent exits: %w", s.dir, err)
-	}
-	if !await(served, abortWait) {
-		return fmt.Errorf("the connection of %s does not end; it does when the agent exits", s.dir)
 	}
 	return nil
 }

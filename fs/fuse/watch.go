@@ -5,18 +5,17 @@ import (
 	"errors"
 	"runtime"
 	"time"
-
-	"github.com/wpfs/wpfs/fs/fuse/kcache"
 )
 
 // Limits of the watch over notifications that the kernel does not return from.
 const (
 	watchEvery = time.Second
 	// stuckWarn is when one is reported, with the stacks of all goroutines.
-	stuckWarn = 10 * time.Second
-	// stuckFence is when the mount is given up, unless a call of ours is what the
-	// kernel waits for: then that call's own limit decides.
-	stuckFence = 30 * time.Second
+	stuckWarn  = 10 * time.Second
+	stuckAgain = 5 * time.Minute // between two reports
+	// stallFence is when the mount is given up because a change cannot be
+	// acknowledged. What else is stuck holds up nobody on other nodes.
+	stallFence = 30 * time.Second
 	// stacksMax is how much of the stacks is logged.
 	stacksMax = 256 << 10
 )
@@ -38,26 +37,16 @@ func (s *Server) watch(ctx context.Context) error {
 			return nil
 		}
 		s.cache.Sweep()
-		stuck := s.cache.Stuck(stuckWarn)
-		if len(stuck) == 0 {
-			continue
+		if d := s.cache.Stalled(); d > stallFence {
+			s.opt.Logger.Error("cutting off the mount: a change cannot be acknowledged", "for", d, "stacks", stacks())
+			return ErrStuck
 		}
-		if time.Since(warned) > stuckFence {
+		stuck := s.cache.Stuck(stuckWarn)
+		if len(stuck) > 0 && time.Since(warned) > stuckAgain {
 			warned = time.Now()
 			s.opt.Logger.Error("the kernel does not return from a notification", "first", stuck[0].String(), "of", len(stuck), "stacks", stacks())
 		}
-		for _, x := range stuck {
-			if s.mustFence(x) {
-				s.opt.Logger.Error("cutting off the mount", "because", x.String())
-				return ErrStuck
-			}
-		}
 	}
-}
-
-// mustFence tells that nothing of ours is what a stuck notification waits for.
-func (s *Server) mustFence(x kcache.Stuck) bool {
-	return x.For > stuckFence && !s.loop.answering(x.Ino)
 }
 
 func stacks() string {

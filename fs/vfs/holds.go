@@ -35,12 +35,21 @@ func (f *FS) endMaking(m *maker) {
 	close(m.done)
 }
 
-// SetPinned gives the FS what tells whether a directory without a name is in use
-// here: nobody opens a directory with a handle.
-func (f *FS) SetPinned(pinned func(fs.Ino) bool) {
+// Kernel is the kernel in front of the FS, as far as it keeps things by itself.
+// Its methods do not block.
+type Kernel interface {
+	// Pinned tells whether a directory without a name is in use here: nobody opens
+	// a directory with a handle.
+	Pinned(ino fs.Ino) bool
+	// Lost tells that content written here was given up: pages that hold it must go.
+	Lost(ino fs.Ino)
+}
+
+// SetKernel gives the FS its kernel. Without one nothing is kept.
+func (f *FS) SetKernel(k Kernel) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pinned = pinned
+	f.kernel = k
 }
 
 // Holds tells which of inos are open here or have unpublished content here. It
@@ -64,13 +73,13 @@ func (f *FS) Holds(ctx context.Context, inos []fs.Ino) ([]fs.Ino, error) {
 		}
 	}
 	f.mu.Lock()
-	pinned := f.pinned
+	kernel := f.kernel
 	f.mu.Unlock()
 	var held []fs.Ino
 	for _, ino := range inos {
 		// The kernel is asked without the lock; a directory that it has let go of
 		// has no name by which it could come back.
-		if pinned != nil && pinned(ino) || !f.deny(ino) {
+		if kernel != nil && kernel.Pinned(ino) || !f.deny(ino) {
 			held = append(held, ino)
 		}
 	}

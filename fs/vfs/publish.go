@@ -203,7 +203,7 @@ func (f *FS) dropCapability(ctx context.Context, ino fs.Ino) error {
 
 // publishFailed keeps or gives up the segments segs, the first ones of r.
 func (f *FS) publishFailed(r *record, segs []*segment, err error, withAttr bool) {
-	open := f.isHeld(r)
+	open, kernel := f.isHeld(r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failing.IsZero() {
@@ -225,6 +225,9 @@ func (f *FS) publishFailed(r *record, segs []*segment, err error, withAttr bool)
 	r.pubSeq = f.pubSeq.Add(1)
 	r.loss = err
 	r.lossSeq++
+	if kernel != nil {
+		kernel.Lost(r.ino)
+	}
 	f.queue.succeeded(r, len(r.segs) == 0)
 	f.opt.Logger.Error("content written here is lost: it cannot be published",
 		"inode", uint64(r.ino), "bytes", lost, "error", err)
@@ -245,9 +248,10 @@ func keep(kind fs.Kind, withAttr, open bool, failing time.Duration) bool {
 	return withAttr
 }
 
-// isHeld tells whether somebody besides the publisher holds r.
-func (f *FS) isHeld(r *record) bool {
+// isHeld tells whether somebody besides the publisher holds r, and who is to know
+// if its content is given up.
+func (f *FS) isHeld(r *record) (bool, Kernel) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return r.refs > 1
+	return r.refs > 1, f.kernel
 }

@@ -120,7 +120,7 @@ type FS struct {
 	lastHandle Handle
 	making     map[*maker]struct{} // calls in flight that end with a new handle
 	denied     deniedSet
-	pinned     func(fs.Ino) bool // may be nil
+	kernel     Kernel // may be nil
 }
 
 // New makes an FS. It starts nothing: see Run.

@@ -6,14 +6,24 @@ import (
 	"github.com/wpfs/wpfs/fs"
 )
 
+// slowAnswer is how long an answer may take for it to be kept: what is left of
+// the time that a reply may be late is for writing it.
+const slowAnswer = 20 * time.Millisecond
+
 // Mark is the moment at which an answer was begun.
-type Mark uint64
+type Mark struct {
+	seq uint64
+	at  time.Duration
+}
 
 // Begin is called before the state is read that an answer comes from.
-func (c *Cache) Begin() Mark { return Mark(c.seq.Load()) }
+func (c *Cache) Begin() Mark { return Mark{c.seq.Load(), c.now()} }
 
-// since tells whether anything began to be taken away after m.
-func (c *Cache) since(m Mark) bool { return Mark(c.seq.Load()) != m }
+// since tells whether anything began to be taken away after m, or too much time
+// has passed.
+func (c *Cache) since(m Mark, now time.Duration) bool {
+	return c.seq.Load() != m.seq || now-m.at > slowAnswer
+}
 
 // Meaning is what a name stands for.
 type Meaning uint8
@@ -43,7 +53,7 @@ func MeaningOf(a fs.Attr) Meaning {
 // (see Mutating).
 func (c *Cache) Named(m Mark, dir fs.Ino, name string, what Meaning, keep time.Duration) (d time.Duration, retry bool) {
 	now := c.now()
-	if keep <= 0 || c.mutating.of(dir, name) || what != Directory && c.hot.is(now, dir) {
+	if keep <= 0 || c.ended.Load() || c.mutating.of(dir, name) || what != Directory && c.hot.is(now, dir) {
 		return 0, false
 	}
 	if (what == Nothing || what == File && c.busy.is(now, dir)) && !c.asked.add(now, dir, name) {
@@ -51,23 +61,27 @@ func (c *Cache) Named(m Mark, dir fs.Ino, name string, what Meaning, keep time.D
 	}
 	// Before the second look: whoever takes the name away from now on finds it.
 	c.known.add(now, dir, name)
+	c.hand(now + keep)
 	if c.mutating.of(dir, name) {
 		return 0, false
 	}
-	if c.since(m) {
+	if c.since(m, now) {
 		return 0, true
 	}
-	c.hand(now + keep)
 	return keep, false
 }
 
 // Known tells that an answer begun at m brings attributes of ino, which Refer has
 // counted. It returns how long the kernel may be told to keep them.
 func (c *Cache) Known(m Mark, keep time.Duration) time.Duration {
-	if keep <= 0 || c.since(m) {
+	now := c.now()
+	if keep <= 0 || c.ended.Load() {
 		return 0
 	}
-	c.hand(c.now() + keep)
+	c.hand(now + keep)
+	if c.since(m, now) {
+		return 0
+	}
 	return keep
 }
 
@@ -100,10 +114,15 @@ func (c *Cache) Forget(ino fs.Ino, n uint64) {
 
 // AwaitPages waits until the kernel holds no page of ino from before the state
 // that an answer comes from: with the answer's attributes it would take them for
-// new. It waits as long as a READ under way takes, hardly ever at all.
+// new. It waits as long as a READ under way takes, hardly ever at all. Only for
+// answers to calls that hold no lock in the kernel.
 func (c *Cache) AwaitPages(ino fs.Ino) { c.pages.await(ino) }
 
-// Reading tells that a READ of ino has begun, before the state is read.
+// Clean tells whether AwaitPages would not wait. If not, an answer must not let
+// the kernel keep attributes.
+func (c *Cache) Clean(ino fs.Ino) bool { return c.pages.clean(ino) }
+
+// Reading tells that a READ or READDIR of ino has begun, before the state is read.
 func (c *Cache) Reading(ino fs.Ino) { c.pages.read(ino) }
 
 // Doubt tells that a local change of a name is about to be answered with an
@@ -120,7 +139,7 @@ func (c *Cache) Doubt(dir fs.Ino, name string) {
 func (c *Cache) Late(dir fs.Ino, name string, ino fs.Ino) {
 	c.count.late.Add(1)
 	if ino != 0 {
-		c.dropInode(ino, -1)
+		c.dropAttr(ino)
 	}
 	if name != "" {
 		c.awaitNames([]*job{c.submit(dir, name)})

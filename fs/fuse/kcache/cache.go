@@ -26,6 +26,9 @@ const (
 	// unknownMax bounds the repetition of a notification for an inode that the
 	// kernel is about to know. After that nothing it was told before is kept.
 	unknownMax = keptMax
+	// dropSlack is what a reply may come later than it says (replyGap of package
+	// fuse, and a tick of the kernel's clock).
+	dropSlack = 60 * time.Millisecond
 	// askedFor is how long a name that was asked for counts as likely to be asked
 	// for again.
 	askedFor = 10 * time.Second
@@ -36,7 +39,8 @@ const (
 // ENOENT: the kernel does not have it.
 type Notifier interface {
 	// Inode drops attributes, and pages or listing from off on if off >= 0 (n
-	// bytes, 0 for all). It blocks only for pages under READ or write-back.
+	// bytes, 0 for all); only that can block: for pages under READ or write-back,
+	// for a listing that is being copied to memory which has to be paged in.
 	Inode(ino fs.Ino, off, n int64) error
 	// Entry drops a name. It blocks while the directory is locked.
 	Entry(dir fs.Ino, name string) error
@@ -55,9 +59,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Cache is what one mount's kernel may hold. Invalidate, Switched and Drop are
-// called by who applies changes, one at a time; all other methods at any time
-// from any goroutine.
+// Cache is what one mount's kernel may hold. Invalidate and Switched are called by
+// who applies changes, one at a time; all other methods at any time from any
+// goroutine.
 type Cache struct {
 	notify  *meter
 	epoch   bool
@@ -69,6 +73,8 @@ type Cache struct {
 	// to be taken away.
 	seq    atomic.Uint64
 	handed atomic.Int64 // time until which the kernel may keep something
+	ended  atomic.Bool  // nothing is handed out any more
+	since0 atomic.Int64 // since when Invalidate has been running, 0 if it is not
 
 	known    *nameSet // names that the kernel may answer about by itself
 	asked    *nameSet // names in busy directories that it has asked for
@@ -102,39 +108,45 @@ func (c *Cache) now() time.Duration { return time.Since(c.started) }
 // Invalidate implements the cluster's Kernel: it returns when the kernel answers
 // about none of changes from its caches.
 func (c *Cache) Invalidate(changes []fs.Change) {
+	c.since0.Store(int64(c.now()) | 1)
+	defer c.since0.Store(0)
 	c.seq.Add(1)
-	whole := map[fs.Ino]bool{} // attributes go with the listing
+	done := map[fs.Ino]bool{} // attributes
 	var names, pages []*job
 	for _, ch := range changes {
-		switch ch.Kind {
-		case fs.KeyList:
-			whole[ch.Ino] = true
-			c.dropInode(ch.Ino, 0)
-		case fs.KeyName:
+		switch {
+		case ch.Kind == fs.KeyName:
 			if j := c.dropName(ch); j != nil {
 				names = append(names, j)
 			}
-		case fs.KeyData:
-			if !ch.Own {
-				if j := c.dropPages(ch.Ino); j != nil {
-					pages = append(pages, j)
-				}
-			}
+			continue
+		case !done[ch.Ino]:
+			done[ch.Ino] = true
+			c.dropAttr(ch.Ino)
 		}
-	}
-	for _, ch := range changes {
-		if ch.Kind == fs.KeyAttr && !whole[ch.Ino] {
-			c.dropInode(ch.Ino, -1)
+		if ch.Kind == fs.KeyAttr || ch.Own {
+			continue
+		}
+		if j := c.dropPages(ch.Ino); j != nil {
+			pages = append(pages, j)
 		}
 	}
 	c.awaitNames(names)
 	awaitJobs(pages, pageWait) // whoever is told new attributes waits for the rest
 }
 
+// Stalled tells for how long Invalidate has been running.
+func (c *Cache) Stalled() time.Duration {
+	if since := c.since0.Load(); since != 0 {
+		return c.now() - time.Duration(since)
+	}
+	return 0
+}
+
 // Switched implements the cluster's Kernel: from now on answers come from the
 // state after the changes of the last Invalidate.
 func (c *Cache) Switched() {
-	c.pages.open(func(ino fs.Ino) { c.dropInode(ino, 0) })
+	c.pages.open(c.repeatInode)
 }
 
 // Drop implements the cluster's Kernel: it returns when the kernel answers
@@ -144,54 +156,88 @@ func (c *Cache) Drop(content bool) {
 	c.count.drops.Add(1)
 	all := c.counts.all()
 	for _, ino := range all {
-		c.dropInode(ino, -1)
+		c.dropAttr(ino)
 	}
 	if content {
-		c.pages.startAll(all, func(ino fs.Ino) { c.dropInode(ino, 0) })
+		c.pages.startAll(all, c.repeatInode)
 	}
-	if c.epoch {
-		c.incEpoch()
+	c.dropAllNames()
+}
+
+// End is Drop for a connection that was cut off: nothing is handed out any more,
+// and no reply is on its way. Programs that still use the mount go on to be
+// answered from the caches until it returns.
+func (c *Cache) End() {
+	c.ended.Store(true)
+	c.seq.Add(1)
+	for _, ino := range c.counts.all() {
+		_ = c.notify.inode(ino, -1) // what it does not know cannot be kept
+	}
+	c.dropAllNames()
+}
+
+// dropAllNames makes all names be asked for again, or waits until they are.
+func (c *Cache) dropAllNames() {
+	if c.epoch && c.incEpoch() == nil {
 		return
 	}
-	if left := time.Duration(c.handed.Load()) - c.now(); left > 0 {
-		time.Sleep(left)
+	if until := time.Duration(c.handed.Load()); until != 0 {
+		time.Sleep(until + dropSlack - c.now())
 	}
 }
+
+// dropAttr drops an inode's attributes. If the kernel is about to know the inode
+// and takes long over it, the rest is done in the background, and counted.
+func (c *Cache) dropAttr(ino fs.Ino) {
+	if c.dropInode(ino, -1, relaxWait) {
+		return
+	}
+	c.relaxed("attributes", ino, "")
+	go c.dropInode(ino, -1, unknownMax)
+}
+
+// repeatInode drops pages or a listing, and attributes with them.
+func (c *Cache) repeatInode(ino fs.Ino) { c.dropInode(ino, 0, unknownMax) }
 
 // dropInode drops an inode's attributes, and its pages or listing if off is 0.
 //
 // ENOENT may mean that the kernel has the reply that names the inode but has not
 // looked at it yet: then it would keep attributes that are about to be wrong
 // (seen in 300 of 300 tries). So while it holds a reference the notification is
-// repeated.
-func (c *Cache) dropInode(ino fs.Ino, off int64) {
+// repeated, for limit at most; false means that it was of no use so far.
+func (c *Cache) dropInode(ino fs.Ino, off int64, limit time.Duration) bool {
 	const pauseMin, pauseMax = 20 * time.Microsecond, 100 * time.Microsecond
 	pause := pauseMin
 	var since time.Duration
 	for c.counts.get(ino).n > 0 {
 		err := c.notify.inode(ino, off)
 		if !errors.Is(err, syscall.ENOENT) || ino == fs.RootIno {
-			return
+			return true
 		}
 		c.count.retries.Add(1)
 		switch now := c.now(); {
 		case since == 0:
 			since = now
-		case now-since > unknownMax:
-			return
+		case now-since > limit:
+			return false
 		}
 		time.Sleep(pause)
 		pause = min(2*pause, pauseMax)
 	}
+	return true
 }
 
-func (c *Cache) incEpoch() {
-	// Names that are handed out from here on stay known; the kernel takes those
-	// of requests under way for older than the epoch.
-	c.known.clear()
-	if err := c.notify.epoch(); err != nil {
+// incEpoch makes all names be asked for again. The known ones are known until the
+// epoch has begun; those that are handed out from here on stay known: the kernel
+// takes what it was asking for meanwhile for older than the epoch.
+func (c *Cache) incEpoch() error {
+	r := c.known.retire()
+	err := c.notify.epoch()
+	if err != nil {
 		c.log.Error("the kernel does not take a new epoch; names may be answered from before for seconds", "error", err)
 	}
+	c.known.forget(r)
+	return err
 }
 
 // job is one notification under way.

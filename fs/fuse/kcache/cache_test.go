@@ -22,6 +22,7 @@ type fakeKernel struct {
 	lock    map[fs.Ino]chan struct{} // a directory's, or that of a file's pages: closed when it is let go
 	unknown map[fs.Ino]int           // how often an inode is not known yet
 	noPrune bool
+	epochs  chan struct{} // an epoch waits for it; nil: for nothing
 }
 
 func (k *fakeKernel) say(format string, args ...any) {
@@ -77,7 +78,13 @@ func (k *fakeKernel) Entry(dir fs.Ino, name string) error {
 	return nil
 }
 
-func (k *fakeKernel) Epoch() error { k.say("epoch"); return nil }
+func (k *fakeKernel) Epoch() error {
+	if k.epochs != nil {
+		<-k.epochs
+	}
+	k.say("epoch")
+	return nil
+}
 
 func (k *fakeKernel) Prune(ino fs.Ino) error {
 	if k.noPrune {
@@ -139,14 +146,14 @@ func TestOnlyWhatIsKnownIsDropped(t *testing.T) {
 		}
 		change := []fs.Change{name(1, "f"), name(1, "g"), key(fs.KeyAttr, 7), key(fs.KeyAttr, 8), key(fs.KeyList, 1), key(fs.KeyAttr, 1), key(fs.KeyData, 7)}
 		c.Invalidate(change)
-		wantHeard(t, k, "entry 1/f", "inode 7 -1", "inode 1 0", "inode 7 0")
+		wantHeard(t, k, "entry 1/f", "inode 7 -1", "inode 1 -1", "inode 1 0", "inode 7 0")
 		c.Switched()
 		c.Invalidate(change)
-		wantHeard(t, k, "inode 7 -1", "inode 1 0", "inode 7 0")
+		wantHeard(t, k, "inode 7 -1", "inode 1 -1", "inode 1 0", "inode 7 0")
 		c.Switched()
 		c.Forget(7, 1)
 		c.Invalidate(change)
-		wantHeard(t, k, "inode 1 0")
+		wantHeard(t, k, "inode 1 -1", "inode 1 0")
 		c.Switched()
 	})
 }
@@ -341,6 +348,16 @@ func TestInodeAboutToBeKnown(t *testing.T) {
 		k.unknown[7] = 1 << 30
 		time.AfterFunc(time.Millisecond, func() { c.Forget(7, 1) })
 		c.Invalidate([]fs.Change{key(fs.KeyAttr, 7)}) // ends when the kernel forgets it
+		found(c, 1, "f", 7, File)
+		began := time.Now()
+		c.Invalidate([]fs.Change{key(fs.KeyAttr, 7)}) // or when it takes too long
+		if took := time.Since(began); took > 2*relaxWait {
+			t.Errorf("it took %v", took)
+		}
+		if n := c.Stats().Relaxed; n != 1 {
+			t.Errorf("%d times let go, want 1", n)
+		}
+		time.Sleep(2 * unknownMax)
 	})
 }
 
@@ -379,7 +396,7 @@ func TestReadBesideAChange(t *testing.T) {
 		found(c, 1, "f", 7, File)
 		change := []fs.Change{key(fs.KeyData, 7)}
 		c.Invalidate(change)
-		wantHeard(t, k, "inode 7 0")
+		wantHeard(t, k, "inode 7 -1", "inode 7 0")
 		c.Reading(7)
 		c.Switched()
 		c.AwaitPages(7)
@@ -388,15 +405,103 @@ func TestReadBesideAChange(t *testing.T) {
 		c.Invalidate(change)
 		c.Switched()
 		c.AwaitPages(7)
-		wantHeard(t, k, "inode 7 0")
+		wantHeard(t, k, "inode 7 -1", "inode 7 0")
 		own := change[0]
 		own.Own = true
-		c.Invalidate([]fs.Change{own}) // the kernel's own bytes
+		c.Invalidate([]fs.Change{own}) // the kernel's own cut
 		c.Switched()
-		wantHeard(t, k)
+		wantHeard(t, k, "inode 7 -1")
 		if n := c.pages.any.Load(); n != 0 || len(c.pages.of) != 0 {
 			t.Errorf("%d files are still looked after", n)
 		}
+	})
+}
+
+// TestKnownUntilTheEpoch: what makes room for an epoch does not make anybody
+// believe that the kernel has nothing, before the epoch has begun.
+func TestKnownUntilTheEpoch(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		found(c, 9, "f", 7, File)
+		found(c, 9, "g", 8, File)
+		k.epochs = make(chan struct{})
+		go c.Mutating(9, "f")
+		synctest.Wait() // it waits for its epoch
+		c.Invalidate([]fs.Change{name(9, "g"), name(9, "f")})
+		wantHeard(t, k, "entry 9/f", "entry 9/g")
+		close(k.epochs)
+		synctest.Wait()
+		wantHeard(t, k, "epoch")
+		c.Invalidate([]fs.Change{name(9, "g"), name(9, "f")})
+		wantHeard(t, k)
+	})
+}
+
+// TestListingBeingRead: a listing that a program is just copying, however slowly,
+// does not hold the writer, but nobody is told the directory's attributes meanwhile.
+func TestListingBeingRead(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		found(c, 1, "d", 9, Directory)
+		release := k.hold(9)
+		began := time.Now()
+		c.Invalidate([]fs.Change{key(fs.KeyList, 9), key(fs.KeyAttr, 9)})
+		c.Switched()
+		if took := time.Since(began); took > 2*pageWait {
+			t.Errorf("the writer waited %v", took)
+		}
+		wantHeard(t, k, "inode 9 -1")
+		if c.Clean(9) || !c.Clean(7) {
+			t.Error("want the directory, and only that, to wait for its listing")
+		}
+		release()
+		c.AwaitPages(9)
+		wantHeard(t, k, "inode 9 0")
+		if !c.Clean(9) {
+			t.Error("the directory still waits for its listing")
+		}
+	})
+}
+
+// TestSlowAnswer: what took long to find out is not kept, for it would reach the
+// kernel late.
+func TestSlowAnswer(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		m := c.Begin()
+		time.Sleep(2 * slowAnswer)
+		if d, retry := c.Named(m, 1, "f", File, keep); d != 0 || !retry {
+			t.Errorf("the name is kept for %v, retry %t", d, retry)
+		}
+		if d := c.Known(m, keep); d != 0 {
+			t.Errorf("attributes are kept for %v", d)
+		}
+	})
+}
+
+// TestEnd: when the connection is cut off, programs are answered from the caches
+// until End has returned, and nothing is handed out after it.
+func TestEnd(t *testing.T) {
+	for _, epoch := range []bool{true, false} {
+		inBubble(t, Options{Epoch: epoch}, func(t *testing.T, c *Cache, k *fakeKernel) {
+			found(c, 1, "f", 7, File)
+			k.unknown = map[fs.Ino]int{7: 1 << 30} // nothing is on its way any more
+			began := time.Now()
+			c.End()
+			if took := time.Since(began); epoch != (took == 0) || !epoch && took < keep {
+				t.Errorf("epoch %t: it took %v", epoch, took)
+			}
+			if d := found(c, 1, "f", 7, File); d != 0 || c.Known(c.Begin(), keep) != 0 {
+				t.Errorf("a name is kept for %v after the end", d)
+			}
+		})
+	}
+}
+
+// TestLost: content that was given up is taken out of the kernel.
+func TestLost(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		found(c, 1, "f", 7, File)
+		c.Lost(7)
+		c.AwaitPages(7)
+		wantHeard(t, k, "inode 7 0")
 	})
 }
 

@@ -2,6 +2,7 @@ package kcache
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +27,19 @@ type nameSet struct {
 		mu        sync.Mutex
 		cur, prev map[uint64]struct{}
 		turned    time.Duration // when cur was begun
+		retired   []retired
 	}
 }
+
+// retired is what a shard held when an epoch was about to begin. It counts until
+// the epoch has begun.
+type retired struct {
+	by        *retirement
+	cur, prev map[uint64]struct{}
+}
+
+// retirement is one epoch about to begin.
+type retirement struct{ _ byte } // not empty: each has an address of its own
 
 func newNameSet(generation time.Duration) *nameSet {
 	return &nameSet{generation: generation, seed: maphash.MakeSeed()}
@@ -52,18 +64,37 @@ func (k *nameSet) add(now time.Duration, dir fs.Ino, name string) (had bool) {
 	return had
 }
 
+// has tells whether a name is there.
+func (k *nameSet) has(now time.Duration, dir fs.Ino, name string) bool {
+	return k.find(now, dir, name, false)
+}
+
 // take forgets a name and tells whether it was there.
 func (k *nameSet) take(now time.Duration, dir fs.Ino, name string) bool {
+	return k.find(now, dir, name, true)
+}
+
+func (k *nameSet) find(now time.Duration, dir fs.Ino, name string, forget bool) (found bool) {
 	h := k.hash(dir, name)
 	s := &k.shards[h%nameShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k.turn(h%nameShards, now)
-	_, cur := s.cur[h]
-	_, prev := s.prev[h]
-	delete(s.cur, h)
-	delete(s.prev, h)
-	return cur || prev
+	look := func(set map[uint64]struct{}) {
+		if _, ok := set[h]; ok {
+			found = true
+			if forget {
+				delete(set, h)
+			}
+		}
+	}
+	look(s.cur)
+	look(s.prev)
+	for _, r := range s.retired {
+		look(r.cur)
+		look(r.prev)
+	}
+	return found
 }
 
 // turn begins a new generation if it is time. The caller holds the shard's lock.
@@ -80,13 +111,28 @@ func (k *nameSet) turn(shard uint64, now time.Duration) {
 	s.cur, s.turned = map[uint64]struct{}{}, now
 }
 
-// clear forgets everything.
-func (k *nameSet) clear() {
+// retire sets everything aside, to be forgotten by forget when the kernel has
+// nothing of it any more. Until then it is found as before.
+func (k *nameSet) retire() *retirement {
+	by := &retirement{}
 	for i := range k.shards {
 		s := &k.shards[i]
 		s.mu.Lock()
-		clear(s.cur)
-		s.prev = nil
+		if len(s.cur)+len(s.prev) > 0 {
+			s.retired = append(s.retired, retired{by, s.cur, s.prev})
+			s.cur, s.prev = map[uint64]struct{}{}, nil
+		}
+		s.mu.Unlock()
+	}
+	return by
+}
+
+// forget ends what retire began.
+func (k *nameSet) forget(by *retirement) {
+	for i := range k.shards {
+		s := &k.shards[i]
+		s.mu.Lock()
+		s.retired = slices.DeleteFunc(s.retired, func(r retired) bool { return r.by == by })
 		s.mu.Unlock()
 	}
 }

@@ -130,7 +130,7 @@ type Stats struct {
 	Epochs    uint64 // times that all names had to be asked for again, because another node changed one in a locked directory
 	OwnEpochs uint64 // the same, because a program here changed one that the kernel kept
 	Conflicts uint64 // changes whose names were locked
-	Relaxed   uint64 // changes acknowledged although a name could not be dropped in time
+	Relaxed   uint64 // times that a change was acknowledged although something could not be dropped in time
 	Late      uint64 // replies that were written too late to be kept
 	Drops     uint64 // times that everything was dropped
 	Retries   uint64 // notifications repeated for an inode that the kernel was about to know
@@ -148,6 +148,7 @@ func (c *Cache) Sweep() {
 	now := c.now()
 	c.hot.sweep(now)
 	c.busy.sweep(now)
+	c.pins.sweep(now)
 }
 
 // Stats takes a snapshot.

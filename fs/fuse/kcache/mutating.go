@@ -79,10 +79,10 @@ func (c *Cache) Mutating(dir fs.Ino, name string) {
 	c.mutating.name(nameKey{dir, name}, 1)
 	now := c.now()
 	c.busy.mark(now+busyFor, dir)
-	if c.epoch && c.known.take(now, dir, name) {
+	if c.epoch && c.known.has(now, dir, name) {
 		c.hot.mark(now+ownHotFor, dir)
 		c.count.own.Add(1)
-		c.incEpoch()
+		_ = c.incEpoch() // logged; nothing else could be done
 	}
 }
 

@@ -142,7 +142,7 @@ func (c *Cache) awaitNames(jobs []*job) {
 		return
 	}
 	c.count.epochs.Add(1)
-	c.incEpoch()
+	_ = c.incEpoch() // logged; nothing else could be done
 	for _, j := range left {
 		c.names.resolve(j)
 	}
@@ -169,23 +169,23 @@ func (c *Cache) aroundParents(jobs []*job) {
 			c.names.resolve(j)
 		case <-j.done:
 		case <-timer.C:
-			c.relaxed(j)
-			return
+			timer.Reset(0) // the others have had the same time
+			c.relaxed("a name", j.dir, j.name)
 		}
 	}
 }
 
-// relaxed notes that a change is acknowledged although the kernel may answer
-// about a name from before, for as long as it was told to keep it.
-func (c *Cache) relaxed(j *job) {
+// relaxed notes that a change is acknowledged although the kernel may answer from
+// before it, for as long as it was told to keep what.
+func (c *Cache) relaxed(what string, ino fs.Ino, name string) {
 	c.count.relaxed.Add(1)
 	now := int64(c.now())
 	next := c.relaxLog.Load()
 	if now < next || !c.relaxLog.CompareAndSwap(next, now+int64(time.Second)) {
 		return
 	}
-	c.log.Warn("a name could not be dropped in time: its directory and the one above are locked; programs here may see it as it was, for 2.5 seconds at most",
-		"directory", uint64(j.dir), "name", j.name)
+	c.log.Warn("the kernel could not drop something in time; programs here may see it as it was, for 2.5 seconds at most",
+		"what", what, "inode", uint64(ino), "name", name)
 }
 
 // dirNames remembers under which name the kernel was given each directory, for

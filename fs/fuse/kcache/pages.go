@@ -10,7 +10,7 @@ import (
 // dropWorkers is how many inodes' pages are dropped at a time when all are.
 const dropWorkers = 16
 
-// pageJobs is the files whose pages are not what they should be.
+// pageJobs is the files and directories whose pages are not what they should be.
 type pageJobs struct {
 	any atomic.Int32 // how many there are: spares the others the lock
 
@@ -21,13 +21,13 @@ type pageJobs struct {
 
 // pages of one file.
 type pages struct {
-	// closing: the state is about to change. A READ that begins now is answered
-	// from the old state, and may be after the pages were dropped.
+	// closing: the state is about to change. A READ or READDIR that begins now is
+	// answered from the old state, and may be after the pages were dropped.
 	closing bool
 	// tainted: there was such a READ.
 	tainted bool
 	jobs    int           // droppings under way
-	clean   chan struct{} // closed when there is none; nil without jobs
+	gone    chan struct{} // closed when there is none; nil without jobs
 }
 
 // get returns the entry of ino. The caller holds mu, and calls settle when it
@@ -68,7 +68,7 @@ func (p *pageJobs) start(ino fs.Ino, x *pages, drop func(fs.Ino)) *job {
 
 func (p *pageJobs) begin(x *pages) {
 	if x.jobs == 0 {
-		x.clean = make(chan struct{})
+		x.gone = make(chan struct{})
 	}
 	x.jobs++
 }
@@ -78,8 +78,8 @@ func (p *pageJobs) end(ino fs.Ino) {
 	defer p.mu.Unlock()
 	x := p.of[ino]
 	if x.jobs--; x.jobs == 0 {
-		close(x.clean)
-		x.clean = nil
+		close(x.gone)
+		x.gone = nil
 	}
 	p.settle(ino, x)
 }
@@ -139,7 +139,7 @@ func (p *pageJobs) startAll(inos []fs.Ino, drop func(fs.Ino)) {
 	}
 }
 
-// read notes that a READ of ino begins.
+// read notes that a READ or READDIR of ino begins.
 func (p *pageJobs) read(ino fs.Ino) {
 	if p.any.Load() == 0 {
 		return
@@ -157,16 +157,42 @@ func (p *pageJobs) await(ino fs.Ino) {
 		return
 	}
 	p.mu.Lock()
-	var clean <-chan struct{}
+	var gone <-chan struct{}
 	if x := p.of[ino]; x != nil {
-		clean = x.clean
+		gone = x.gone
 	}
 	p.mu.Unlock()
-	if clean != nil {
-		<-clean
+	if gone != nil {
+		<-gone
 	}
 }
 
-func (c *Cache) dropPages(ino fs.Ino) *job {
-	return c.pages.close(ino, c.counts.get(ino).n > 0, func(ino fs.Ino) { c.dropInode(ino, 0) })
+// clean tells whether nothing of ino is being dropped.
+func (p *pageJobs) clean(ino fs.Ino) bool {
+	if p.any.Load() == 0 {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := p.of[ino]
+	return x == nil || x.jobs == 0
 }
+
+// drop begins to drop what the kernel has of ino.
+func (p *pageJobs) drop(ino fs.Ino, drop func(fs.Ino)) *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.start(ino, p.get(ino), drop)
+}
+
+// dropPages begins to drop a file's pages or a directory's listing. For a listing
+// it would nearly be enough that it has the mtime from before the change; but the
+// kernel ignores the answer that brings the new one when the next change comes in
+// that moment (attr_version), and goes by the old.
+func (c *Cache) dropPages(ino fs.Ino) *job {
+	return c.pages.close(ino, c.counts.get(ino).n > 0, c.repeatInode)
+}
+
+// Lost tells that programs here have written something to ino that will never be
+// published: the kernel's pages have it, and nothing else will take it away.
+func (c *Cache) Lost(ino fs.Ino) { c.pages.drop(ino, c.repeatInode) }

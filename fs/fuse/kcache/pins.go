@@ -44,6 +44,17 @@ func (p *pins) age(ino fs.Ino, now time.Duration) time.Duration {
 	return now - p.since[ino]
 }
 
+// sweep forgets directories that nobody asks about any more.
+func (p *pins) sweep(now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ino, since := range p.since {
+		if now-since > 10*pinMax {
+			delete(p.since, ino)
+		}
+	}
+}
+
 func (p *pins) forget(ino fs.Ino) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
