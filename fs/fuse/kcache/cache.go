@@ -71,10 +71,10 @@ type Cache struct {
 	// seq grows when something begins to be taken away. An answer that was begun
 	// before and ended after may not be kept: it may be too old, and was not there
 	// to be taken away.
-	seq    atomic.Uint64
-	handed atomic.Int64 // time until which the kernel may keep something
-	ended  atomic.Bool  // nothing is handed out any more
-	since0 atomic.Int64 // since when Invalidate has been running, 0 if it is not
+	seq          atomic.Uint64
+	handed       atomic.Int64 // time until which the kernel may keep something
+	ended        atomic.Bool  // nothing is handed out any more
+	invalidating atomic.Int64 // since when Invalidate has been running, 0 if it is not
 
 	known    *nameSet // names that the kernel may answer about by itself
 	asked    *nameSet // names in busy directories that it has asked for
@@ -108,8 +108,8 @@ func (c *Cache) now() time.Duration { return time.Since(c.started) }
 // Invalidate implements the cluster's Kernel: it returns when the kernel answers
 // about none of changes from its caches.
 func (c *Cache) Invalidate(changes []fs.Change) {
-	c.since0.Store(int64(c.now()) | 1)
-	defer c.since0.Store(0)
+	c.invalidating.Store(int64(c.now()) | 1)
+	defer c.invalidating.Store(0)
 	c.seq.Add(1)
 	done := map[fs.Ino]bool{} // attributes
 	var names, pages []*job
@@ -137,7 +137,7 @@ func (c *Cache) Invalidate(changes []fs.Change) {
 
 // Stalled tells for how long Invalidate has been running.
 func (c *Cache) Stalled() time.Duration {
-	if since := c.since0.Load(); since != 0 {
+	if since := c.invalidating.Load(); since != 0 {
 		return c.now() - time.Duration(since)
 	}
 	return 0
