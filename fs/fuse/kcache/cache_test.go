@@ -23,6 +23,7 @@ type fakeKernel struct {
 	unknown map[fs.Ino]int           // how often an inode is not known yet
 	noPrune bool
 	epochs  chan struct{} // an epoch waits for it; nil: for nothing
+	attrs   chan struct{} // so do attributes
 }
 
 func (k *fakeKernel) say(format string, args ...any) {
@@ -60,6 +61,8 @@ func (k *fakeKernel) wait(ino fs.Ino) {
 func (k *fakeKernel) Inode(ino fs.Ino, off, _ int64) error {
 	if off >= 0 {
 		k.wait(ino)
+	} else if k.attrs != nil {
+		<-k.attrs
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -548,6 +551,27 @@ func TestPinned(t *testing.T) {
 		time.Sleep(pinMax)
 		if c.Pinned(9) {
 			t.Error("without PRUNE the directory is pinned for ever")
+		}
+	})
+}
+
+// TestStalled: a change that cannot be acknowledged is noticed.
+func TestStalled(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		k.attrs = make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			c.Invalidate([]fs.Change{key(fs.KeyAttr, 1)})
+			close(ended)
+		}()
+		time.Sleep(time.Minute)
+		if d := c.Stalled(); d < time.Minute {
+			t.Errorf("stalled for %v, want a minute", d)
+		}
+		close(k.attrs)
+		<-ended
+		if d := c.Stalled(); d != 0 {
+			t.Errorf("stalled for %v after the end", d)
 		}
 	})
 }
