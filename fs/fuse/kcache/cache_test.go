@@ -565,7 +565,7 @@ func TestStalled(t *testing.T) {
 			close(ended)
 		}()
 		time.Sleep(time.Minute)
-		if d := c.Stalled(); d < time.Minute {
+		if d := c.Stalled(); d < time.Minute-time.Second {
 			t.Errorf("stalled for %v, want a minute", d)
 		}
 		close(k.attrs)
