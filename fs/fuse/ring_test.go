@@ -3,6 +3,7 @@ package fuse_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wpfs/wpfs/fs"
@@ -29,7 +30,7 @@ type ring struct {
 type seat struct {
 	*ring
 	kernel *fuse.Server
-	delay  time.Duration // between the change and its answer, as a cluster needs
+	delay  atomic.Int64 // time between the change and its answer, as a cluster needs
 }
 
 func newRing(l *metatest.Local) *ring {
@@ -96,7 +97,7 @@ func (s *seat) Do(ctx context.Context, op fs.Op) (fs.Result, error) {
 	s.closing = nil
 	s.mu.Unlock()
 	s.do.Unlock()
-	time.Sleep(s.delay)
+	time.Sleep(time.Duration(s.delay.Load()))
 	return res, err
 }
 

@@ -38,7 +38,7 @@ func TestTwoMountTorture(t *testing.T) {
 			var mounts []*mount
 			for range 2 {
 				m := s.node(t, func(o *options) { o.fuse.NoEpoch = noEpoch })
-				m.seat.delay = tortureCommit
+				m.seat.delay.Store(int64(tortureCommit))
 				mounts = append(mounts, m)
 			}
 			for d := range tortureDirs {
