@@ -5,10 +5,15 @@
 // It adds two nouns: a [Server] is one mount and what answers it; a
 // [MountError] says why there is none, in a sentence for the operator.
 //
-// Nothing is cached by the kernel beyond one system call for now: all timeouts
-// are 0 and files are opened without FOPEN_KEEP_CACHE. Pages of a file that
-// stays open live on until the attributes, which the kernel asks for before each
-// read(2), show another size or mtime (AUTO_INVAL_DATA).
+// The kernel answers most calls from its caches; package kcache says what it may
+// keep, and takes it away. Each handler says how long its answer may be kept, and
+// tells kcache before the answer can reach the kernel. Some answers may never be
+// kept, because of what the kernel does with them; the handlers say why.
+//
+// The requests are read, and the replies written, by a loop of this package around
+// go-fuse's ProtocolServer, which turns the one into calls and the results into the
+// other. go-fuse calls that interface experimental; its own loop has no place to
+// look at the clock after a reply was written.
 //
 // An interrupted call is finished like any other: what was proposed cannot be
 // taken back, and everything below bounds its own waiting. That is why the
