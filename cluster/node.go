@@ -221,6 +221,8 @@ func (n *Node) keepIdentity() error {
 	if last > 0 {
 		return fmt.Errorf("%s: %w: it has a log but no %s; restore that file, or start with an empty directory under a new node.id", n.o.DataDir, ErrLogCorrupt, identityFile)
 	}
+	n.idMu.Lock() // Status may be asked already, and note the cluster's UUID
+	defer n.idMu.Unlock()
 	if err := n.id.save(n.o.DataDir); err != nil {
 		return err
 	}
