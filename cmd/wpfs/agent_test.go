@@ -88,7 +88,9 @@ func startTestAgent(t *testing.T, f *fakeStack) *runningAgent {
 	r.cfg.Cluster.Peers = []Peer{{ID: "web1", Addr: "127.0.0.1:1"}}
 	r.cfg.HTTP.Listen = freeTestAddr(t)
 	open := func(Config, *slog.Logger, prometheus.Registerer) (stack, error) { return f, nil }
+	gone := make(chan struct{})
 	go func() {
+		defer close(gone)
 		r.ended <- runAgent(context.Background(), r.cfg, slog.New(slog.DiscardHandler), r.signals, open)
 	}()
 	t.Cleanup(func() {
@@ -98,6 +100,11 @@ func startTestAgent(t *testing.T, f *fakeStack) *runningAgent {
 		select {
 		case r.signals <- syscall.SIGTERM:
 		default:
+		}
+		select {
+		case <-gone: // what it still says must not be heard by the next test
+		case <-time.After(20 * time.Second):
+			t.Error("the agent does not end")
 		}
 	})
 	within(t, "the agent serves", func() error {
