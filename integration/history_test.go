@@ -23,7 +23,8 @@ const (
 	historyLanes   = 2  // on each node
 	historyObjects = 6  // that are in use at a time
 	historyEpoch   = 3 * time.Second
-	historyMax     = 1500 // operations on one object: the checker's cost grows exponentially
+	historyMax     = 1500 // operations on one object: the checker's cost grows exponentially,
+	unclearMax     = 6    // most of all with those that may have happened at any time later, or not at all
 	checkMax       = 60 * time.Second
 	faultEvery     = 9 * time.Second
 	faultFor       = 3 * time.Second
@@ -31,8 +32,9 @@ const (
 
 // history is what the lanes did, by object.
 type history struct {
-	mu  sync.Mutex
-	ops map[string][]porcupine.Operation
+	mu      sync.Mutex
+	ops     map[string][]porcupine.Operation
+	unclear map[string]int // of these
 }
 
 // never is the return time of an operation without a clear outcome: it may have
@@ -40,14 +42,20 @@ type history struct {
 // after everything else.
 const never = math.MaxInt64
 
-func (h *history) add(object string, o porcupine.Operation) bool {
+func (h *history) add(object string, o porcupine.Operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.ops[object]) >= historyMax {
-		return false
-	}
 	h.ops[object] = append(h.ops[object], o)
-	return true
+	if o.Output.(output).unknown {
+		h.unclear[object]++
+	}
+}
+
+// full tells whether the checker has enough to do with an object.
+func (h *history) full(object string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ops[object]) >= historyMax || h.unclear[object] >= unclearMax
 }
 
 // TestHistoriesAreLinearizable records real system calls from all nodes while
@@ -55,7 +63,7 @@ func (h *history) add(object string, o porcupine.Operation) bool {
 // behaved as one copy would.
 func TestHistoriesAreLinearizable(t *testing.T) {
 	c, ps := start(t, testcluster.Config{})
-	h := &history{ops: map[string][]porcupine.Operation{}}
+	h := &history{ops: map[string][]porcupine.Operation{}, unclear: map[string]int{}}
 	root := "history"
 	must(t, ps[0], probe.Mkdir(filepath.Join(c.Nodes[0].Mount, root)))
 	d := time.Duration(scaled(t, historyFor)) * time.Second
@@ -175,6 +183,10 @@ func (l *historian) run(end time.Time) {
 		k := kinds[l.rng.IntN(len(kinds))]
 		i := int(time.Since(l.began)/historyEpoch)*historyObjects + l.rng.IntN(historyObjects)
 		object := fmt.Sprintf("%s%d", k.name, i)
+		if l.h.full(object) {
+			time.Sleep(time.Millisecond)
+			continue
+		}
 		l.n++
 		op, in := k.choose(l.rng, filepath.Join(l.base, object), fmt.Sprintf("%04d-%012d", l.id, l.n))
 		if !l.one(object, op, in) {

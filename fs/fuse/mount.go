@@ -118,7 +118,7 @@ func deviceError(dir string, err error) error {
 			"/dev/fuse is missing; load the kernel module with modprobe fuse, or give the container --device /dev/fuse", err}
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return &MountError{dir, ErrNotAllowed,
-			"/dev/fuse may not be opened; run the agent as root, in a container with --device /dev/fuse --cap-add SYS_ADMIN", err}
+			"/dev/fuse may not be opened; run the agent as root, in a container with --device /dev/fuse --cap-add SYS_ADMIN --cap-add DAC_READ_SEARCH", err}
 	}
 	return &MountError{dir, ErrNoDevice, "/dev/fuse cannot be opened; check it with ls -l /dev/fuse", err}
 }
@@ -127,7 +127,7 @@ func mountCallError(dir string, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return &MountError{dir, ErrNotAllowed,
-			"mounting is not permitted; run the agent as root, in a container with --cap-add SYS_ADMIN", err}
+			"mounting is not permitted; run the agent as root, in a container with --cap-add SYS_ADMIN --cap-add DAC_READ_SEARCH", err}
 	case errors.Is(err, unix.ENODEV):
 		return &MountError{dir, ErrNoDevice, "this kernel has no FUSE; load it with modprobe fuse", err}
 	case errors.Is(err, unix.EBUSY):
@@ -166,6 +166,8 @@ func (s *Server) connect(fd int, v *vfs.FS) (err error) {
 	epoch := !s.opt.NoEpoch && notifier{s.dev}.Epoch() == nil
 	s.cache = kcache.New(notifier{s.dev}, kcache.Options{Epoch: epoch, Logger: s.opt.Logger})
 	s.node.cache, s.loop.cache = s.cache, s.cache
+	s.node.settler = &settler{dir: s.dir, minor: s.findConnection(), log: s.opt.Logger}
+	s.node.spare = s.loop.relieve
 	v.SetKernel(s.cache)
 	return nil
 }

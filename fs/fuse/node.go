@@ -22,6 +22,8 @@ type node struct {
 	ctx      context.Context
 	vfs      *vfs.FS
 	cache    *kcache.Cache
+	settler  *settler
+	spare    func() // sees to it that somebody waits for requests
 	faults   faults
 	requests requestCounts
 }
@@ -131,8 +133,14 @@ func (n *node) Forget(nodeid, nlookup uint64) {
 	n.cache.Forget(fs.Ino(nodeid), nlookup)
 }
 
-// attributes reads what stat(2) shows of ino, and how long the kernel may keep it.
-func (n *node) attributes(ino fs.Ino) (a fs.Attr, keep time.Duration, err error) {
+// attributes reads what stat(2) shows of an inode, and how long the kernel may keep
+// it. It waits until the kernel has dropped the inode's old pages, and until it
+// would believe what it is told.
+func (n *node) attributes(h *gofuse.InHeader) (a fs.Attr, keep time.Duration, err error) {
+	ino := fs.Ino(h.NodeId)
+	if n.cache.Unsettled(ino) != 0 && !n.settler.mine(h.Pid) {
+		n.settle(ino)
+	}
 	for range 2 { // once more if a change came between, which is over by now
 		m := n.cache.Begin()
 		if a, keep, err = n.vfs.Attr(n.ctx, ino); err != nil {
@@ -149,7 +157,7 @@ func (n *node) attributes(ino fs.Ino) (a fs.Attr, keep time.Duration, err error)
 // GetAttr is stat(2).
 func (n *node) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	n.requests.count(opGetAttr)
-	a, keep, err := n.attributes(fs.Ino(in.NodeId))
+	a, keep, err := n.attributes(&in.InHeader)
 	if err != nil {
 		return n.faults.status(err)
 	}
@@ -161,7 +169,7 @@ func (n *node) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.Attr
 // Statx is statx(2) when the birth time is asked for.
 func (n *node) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) gofuse.Status {
 	n.requests.count(opStatx)
-	a, keep, err := n.attributes(fs.Ino(in.NodeId))
+	a, keep, err := n.attributes(&in.InHeader)
 	if err != nil {
 		return n.faults.status(err)
 	}

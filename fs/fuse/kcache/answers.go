@@ -107,7 +107,11 @@ func (c *Cache) Refer(ino fs.Ino, isDir bool, dir fs.Ino, name string) {
 
 // Forget takes n counts back.
 func (c *Cache) Forget(ino fs.Ino, n uint64) {
-	if c.counts.sub(ino, n) && !c.epoch {
+	if !c.counts.sub(ino, n) {
+		return
+	}
+	c.unsettled.forget(ino)
+	if !c.epoch {
 		c.dirs.forget(ino)
 	}
 }
@@ -139,7 +143,7 @@ func (c *Cache) Doubt(dir fs.Ino, name string) {
 func (c *Cache) Late(dir fs.Ino, name string, ino fs.Ino) {
 	c.count.late.Add(1)
 	if ino != 0 {
-		c.dropAttr(ino)
+		c.dropAttr(ino, false)
 	}
 	if name != "" {
 		c.awaitNames([]*job{c.submit(dir, name)})

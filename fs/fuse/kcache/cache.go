@@ -76,18 +76,19 @@ type Cache struct {
 	ended        atomic.Bool  // nothing is handed out any more
 	invalidating atomic.Int64 // since when Invalidate has been running, 0 if it is not
 
-	known    *nameSet // names that the kernel may answer about by itself
-	asked    *nameSet // names in busy directories that it has asked for
-	hot      dirSet
-	busy     dirSet
-	counts   counts
-	names    nameJobs
-	pages    pageJobs
-	mutating mutations
-	dirs     dirNames
-	pins     pins
-	count    counters
-	relaxLog atomic.Int64 // earliest time of the next line
+	known     *nameSet // names that the kernel may answer about by itself
+	asked     *nameSet // names in busy directories that it has asked for
+	hot       dirSet
+	busy      dirSet
+	counts    counts
+	names     nameJobs
+	pages     pageJobs
+	unsettled unsettled
+	mutating  mutations
+	dirs      dirNames
+	pins      pins
+	count     counters
+	relaxLog  atomic.Int64 // earliest time of the next line
 }
 
 // New makes a Cache of a kernel that holds nothing yet.
@@ -112,6 +113,7 @@ func (c *Cache) Invalidate(changes []fs.Change) {
 	defer c.invalidating.Store(0)
 	c.seq.Add(1)
 	done := map[fs.Ino]bool{} // attributes
+	listed := listings(changes)
 	var names, pages []*job
 	for _, ch := range changes {
 		switch {
@@ -122,7 +124,7 @@ func (c *Cache) Invalidate(changes []fs.Change) {
 			continue
 		case !done[ch.Ino]:
 			done[ch.Ino] = true
-			c.dropAttr(ch.Ino)
+			c.dropAttr(ch.Ino, listed[ch.Ino])
 		}
 		if ch.Kind == fs.KeyAttr || ch.Own {
 			continue
@@ -156,7 +158,7 @@ func (c *Cache) Drop(content bool) {
 	c.count.drops.Add(1)
 	all := c.counts.all()
 	for _, ino := range all {
-		c.dropAttr(ino)
+		c.dropAttr(ino, false)
 	}
 	if content {
 		c.pages.startAll(all, c.repeatInode)
@@ -186,18 +188,33 @@ func (c *Cache) dropAllNames() {
 	}
 }
 
+// listings returns the directories in which changes made or removed names.
+func listings(changes []fs.Change) map[fs.Ino]bool {
+	var dirs map[fs.Ino]bool
+	for _, ch := range changes {
+		if ch.Kind == fs.KeyList {
+			if dirs == nil {
+				dirs = map[fs.Ino]bool{}
+			}
+			dirs[ch.Ino] = true
+		}
+	}
+	return dirs
+}
+
 // dropAttr drops an inode's attributes. If the kernel is about to know the inode
-// and takes long over it, the rest is done in the background, and counted.
-func (c *Cache) dropAttr(ino fs.Ino) {
-	if c.dropInode(ino, -1, relaxWait) {
+// and takes long over it, the rest is done in the background, and counted. listed
+// says that names in it have changed.
+func (c *Cache) dropAttr(ino fs.Ino, listed bool) {
+	if c.dropInode(ino, -1, relaxWait, listed) {
 		return
 	}
 	c.relaxed("attributes", ino, "")
-	go c.dropInode(ino, -1, unknownMax)
+	go c.dropInode(ino, -1, unknownMax, listed)
 }
 
 // repeatInode drops pages or a listing, and attributes with them.
-func (c *Cache) repeatInode(ino fs.Ino) { c.dropInode(ino, 0, unknownMax) }
+func (c *Cache) repeatInode(ino fs.Ino) { c.dropInode(ino, 0, unknownMax, true) }
 
 // dropInode drops an inode's attributes, and its pages or listing if off is 0.
 //
@@ -205,12 +222,22 @@ func (c *Cache) repeatInode(ino fs.Ino) { c.dropInode(ino, 0, unknownMax) }
 // looked at it yet: then it would keep attributes that are about to be wrong
 // (seen in 300 of 300 tries). So while it holds a reference the notification is
 // repeated, for limit at most; false means that it was of no use so far.
-func (c *Cache) dropInode(ino fs.Ino, off int64, limit time.Duration) bool {
+//
+// A directory in which only names have changed (listed) is not unsettled by that:
+// it happens too often, and the kernel goes by nothing that a name changes.
+func (c *Cache) dropInode(ino fs.Ino, off int64, limit time.Duration, listed bool) bool {
 	const pauseMin, pauseMax = 20 * time.Microsecond, 100 * time.Microsecond
 	pause := pauseMin
 	var since time.Duration
-	for c.counts.get(ino).n > 0 {
+	for {
+		r := c.counts.get(ino)
+		if r.n == 0 {
+			c.unsettled.forget(ino)
+			return true
+		}
+		d := c.unsettled.begin(ino, !listed || !r.dir)
 		err := c.notify.inode(ino, off)
+		c.unsettled.end(ino, d)
 		if !errors.Is(err, syscall.ENOENT) || ino == fs.RootIno {
 			return true
 		}
@@ -224,7 +251,6 @@ func (c *Cache) dropInode(ino fs.Ino, off int64, limit time.Duration) bool {
 		time.Sleep(pause)
 		pause = min(2*pause, pauseMax)
 	}
-	return true
 }
 
 // incEpoch makes all names be asked for again. The known ones are known until the

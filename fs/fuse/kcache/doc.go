@@ -30,7 +30,9 @@
 // them is under way. A slow READ therefore does not hold the writer: the attributes
 // are gone at once, and an answer that would bring new ones waits until the pages
 // are gone too. For a READ that is answered from the old state after that, while the
-// change is being applied, the pages are dropped once more.
+// change is being applied, the pages are dropped once more. An inode whose attributes
+// were dropped is unsettled until the kernel has certainly taken new ones: it ignores
+// those in the answer to a request from before.
 //
 // # Locks
 //
