@@ -55,6 +55,7 @@ var homes = []struct{ prefix, home, why string }{
 	{"github.com/aws/", "fs/object/s3", "the SDK is large and moves fast"},
 	{"github.com/hashicorp/raft", "cluster", "the log is replaceable behind a narrow interface"},
 	{"github.com/hashicorp/memberlist", "cluster/member", "gossip is a hint behind one interface"},
+	{"github.com/tink-crypto/", "fs/object/seal", "what is in the bucket is encrypted in one place"},
 	{"github.com/cockroachdb/pebble", "fs/meta", "the store is one implementation of a small interface"},
 	{"github.com/spf13/", "cmd/wpfs", "packages take typed options, never flags or files"},
 	{"github.com/prometheus/client_golang", "cmd/wpfs", "packages offer numbers; the program exports them"},

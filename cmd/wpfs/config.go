@@ -51,7 +51,10 @@ type CacheConfig struct {
 
 // ObjectConfig is where content is kept for good.
 type ObjectConfig struct {
-	URL string `key:"url" doc:"Object store: file:///DIR (a directory that all nodes reach under this path) or s3://BUCKET/PREFIX?endpoint=URL&region=R (also checksum=auto|on|off, path_style=false). S3 credentials come from the environment, the shared files or the machine's role, never from here."`
+	URL                   string `key:"url" doc:"Object store: file:///DIR (a directory that all nodes reach under this path) or s3://BUCKET/PREFIX?endpoint=URL&region=R (also checksum=auto|on|off, path_style=false). S3 credentials come from the environment, the shared files or the machine's role, never from here."`
+	EncryptionKeyFile     string `key:"encryption_key_file" doc:"File, mode 0600, with the keys that everything in the bucket is encrypted with (AES-256-GCM), one per line, 64 hex digits each: the first is used for new objects, all of them for reading. The same on all nodes. Without these keys the bucket is worth nothing: keep a copy elsewhere. Empty: no encryption."`
+	EncryptionKeyCommand  string `key:"encryption_key_command" doc:"Shell command that prints what encryption_key_file would hold, for keys that a KMS has wrapped, such as: aws kms decrypt --ciphertext-blob fileb:///etc/wpfs/key.enc --query Plaintext --output text. Run once at each start."`
+	EncryptionAcceptPlain bool   `key:"encryption_accept_plain" doc:"Read objects that are not encrypted as well, for a bucket from before encryption. Otherwise they are refused, because somebody else may have put them there."`
 }
 
 // MountConfig is the mount role.

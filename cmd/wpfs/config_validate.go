@@ -35,6 +35,7 @@ func (c *Config) Validate() error {
 	rule(c.Cache.ReserveBytes >= 0, "cache.reserve_bytes", "must not be negative, is %d", c.Cache.ReserveBytes)
 	rule(c.Cache.PrefetchRate >= 0, "cache.prefetch_rate", "must not be negative, is %d", c.Cache.PrefetchRate)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))
+	rule(c.Object.EncryptionKeyFile == "" || c.Object.EncryptionKeyCommand == "", "object.encryption_key_command", "must be empty when object.encryption_key_file is set: the keys come from one of the two")
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
 	rule(!c.HTTP.Pprof || c.HTTP.Listen != "", "http.pprof", "needs http.listen")

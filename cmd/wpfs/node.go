@@ -66,7 +66,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		}
 	}()
 	ctx := context.Background()
-	if n.store, err = openStore(ctx, cfg.Object.URL, log, reg); err != nil {
+	if n.store, err = openStore(ctx, cfg.Object, log, reg); err != nil {
 		return nil, err
 	}
 	if err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log); err != nil {

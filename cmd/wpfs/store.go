@@ -16,6 +16,7 @@ import (
 	"github.com/wpfs/wpfs/fs/object/observe"
 	"github.com/wpfs/wpfs/fs/object/retry"
 	"github.com/wpfs/wpfs/fs/object/s3"
+	"github.com/wpfs/wpfs/fs/object/seal"
 )
 
 // probeMax is how long the object store may take to prove that it works.
@@ -71,11 +72,16 @@ func pathStyle(raw string) (rest string, virtual bool, err error) {
 }
 
 // openStore makes the stack of wrappers around the bucket: the driver, then
-// counters around each attempt, then retries. It speaks to nobody.
-func openStore(ctx context.Context, raw string, log *slog.Logger, reg prometheus.Registerer) (object.Store, error) {
-	d, s, err := parseObjectURL(raw)
+// counters around each attempt, then encryption, then retries. It does not speak to
+// the bucket.
+func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg prometheus.Registerer) (object.Store, error) {
+	d, s, err := parseObjectURL(c.URL)
 	if err != nil {
 		return nil, problem(CodeConfig, err, "object.url cannot be used", "")
+	}
+	keys, err := loadKeys(ctx, c)
+	if err != nil {
+		return nil, err
 	}
 	var driver object.Store
 	if d != nil {
@@ -91,7 +97,8 @@ func openStore(ctx context.Context, raw string, log *slog.Logger, reg prometheus
 	onRetry := func(op object.Op, key string, attempt int, err error) {
 		log.Warn("object store: trying again", "op", op, "key", key, "attempt", attempt, "err", err)
 	}
-	return retry.New(observe.New(driver, counters.Observe), retry.Options{OnRetry: onRetry}), nil
+	sealed := seal.New(observe.New(driver, counters.Observe), seal.Options{Keys: keys, AcceptPlain: c.EncryptionAcceptPlain})
+	return retry.New(sealed, retry.Options{OnRetry: onRetry}), nil
 }
 
 // proveStore finds out whether the bucket can be used. On the first start of a

@@ -80,14 +80,26 @@ func (n *Node) WaitHealthy(limit time.Duration) error {
 	})
 }
 
-// WaitDurable waits until the object store has all content.
+// countMax is more than the time from one count of the upload backlog to the end of
+// the next.
+const countMax = 1500 * time.Millisecond
+
+// WaitDurable waits until the object store has all content: until a count of the
+// backlog that was begun after the call says so.
 func (n *Node) WaitDurable(limit time.Duration) error {
+	counted := time.Now().Add(countMax)
 	return poll(limit, func() error {
 		st, err := n.Status()
-		if err == nil && st.Content.UploadChunks > 0 {
-			err = fmt.Errorf("%s still has %d chunks to upload", n.ID, st.Content.UploadChunks)
+		switch {
+		case err != nil:
+			return err
+		case st.Content.UploadChunks > 0:
+			counted = time.Now().Add(countMax)
+			return fmt.Errorf("%s still has %d chunks to upload", n.ID, st.Content.UploadChunks)
+		case time.Now().Before(counted):
+			return fmt.Errorf("%s has not counted its backlog yet", n.ID)
 		}
-		return err
+		return nil
 	})
 }
 

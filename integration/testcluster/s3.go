@@ -121,9 +121,12 @@ func (s *S3) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s3Access, "AWS_SECRET_ACCESS_KEY=" + s3Secret, "AWS_EC2_METADATA_DISABLED=true"}
 }
 
+// Dir holds the bucket's objects as files.
+func (s *S3) Dir() string { return filepath.Join(s.dir, "data", s3Bucket) }
+
 // Objects counts the objects in the bucket and their bytes.
 func (s *S3) Objects() (n int, bytes int64, err error) {
-	err = filepath.WalkDir(filepath.Join(s.dir, "data", s3Bucket), func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(s.Dir(), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
