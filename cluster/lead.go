@@ -12,7 +12,8 @@ import (
 )
 
 // watchEvery is the safety net behind raft's observations.
-const watchEvery = 100 * time.Millisecond
+// watchEvery is for what raft's observer does not tell: a term without a leader.
+const watchEvery = time.Second
 
 // watchLeader keeps the belief of who leads, and the roster, up to date. Both
 // are hints: a wrong one costs time, never correctness.

@@ -16,7 +16,7 @@ import (
 
 // tickMax is the longest pause between two looks at the clock: a stopped and
 // continued process notices its lost lease within it.
-const tickMax = 250 * time.Millisecond
+const tickMax = 500 * time.Millisecond
 
 // step runs f under pmu and sends its messages; messages to this node are steps
 // themselves. It wakes whoever waits for S or the lease if they changed.

@@ -284,7 +284,7 @@ func (n *Node) startRaft() error {
 	c.LeaderLeaseTimeout = n.o.Heartbeat / 2
 	// Only the safety net: see pushTransport. An idle leader says so often that
 	// there is nothing new.
-	c.CommitTimeout = 150 * time.Millisecond
+	c.CommitTimeout = 500 * time.Millisecond
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false

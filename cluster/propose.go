@@ -266,14 +266,25 @@ func (p *proposer) run(ctx context.Context, leader func() (fs.NodeID, uint64, <-
 				p.send(id, out)
 			}
 		}
+		tick := t.C
+		if p.idle() {
+			tick = nil // nothing to send again: a node without work does not wake for it
+		}
 		select {
 		case <-p.kick:
 		case <-changed:
-		case <-t.C:
+		case <-tick:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// idle tells whether no proposal waits for its answer.
+func (p *proposer) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.queue.Len() == 0
 }
 
 // packProposals makes messages of at most about proposeBytes from encoded

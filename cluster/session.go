@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	sessionEvery = 100 * time.Millisecond // between two looks at whether the session stands
+	sessionEvery = 100 * time.Millisecond // between two looks at whether the session stands yet
+	sessionCheck = time.Second            // and at whether it still does
 	sessionTries = 100                    // to register one number, before another is drawn
 )
 
@@ -22,8 +23,6 @@ func (n *Node) keepSession(ctx context.Context) {
 	session := n.self.Session
 	registered := false
 	asked := 0
-	t := time.NewTicker(sessionEvery)
-	defer t.Stop()
 	for {
 		var known bool
 		n.store.use(func(s *meta.State) { _, known = s.Session(session) })
@@ -46,8 +45,12 @@ func (n *Node) keepSession(ctx context.Context) {
 				})})
 			}
 		}
+		pause := sessionEvery
+		if registered {
+			pause = sessionCheck
+		}
 		select {
-		case <-t.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}

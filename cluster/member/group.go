@@ -37,10 +37,10 @@ type Options struct {
 // (suspects in package cache). Five times as fast would be as many messages more
 // between nodes that have nothing to do.
 const (
-	probeInterval  = 500 * time.Millisecond
+	probeInterval  = time.Second
 	probeTimeout   = 200 * time.Millisecond
 	suspicionMult  = 3
-	gossipInterval = 200 * time.Millisecond
+	gossipInterval = 500 * time.Millisecond
 	rejoinEvery    = 3 * time.Second
 	leaveTimeout   = 500 * time.Millisecond
 	tcpTimeout     = 2 * time.Second // for a seed that is down

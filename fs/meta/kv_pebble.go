@@ -164,6 +164,9 @@ func (p *pebbleKV) options(o PebbleOptions) *pebble.Options {
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { p.fail(o.Logger, i.Details) },
 		},
 	}
+	// The usual one wakes ten times a second to see whether more compactions may run;
+	// here there is never more than one, whose end starts the next.
+	po.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	for i := range po.Levels {
 		po.Levels[i].BlockSize = 8 << 10
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
