@@ -43,6 +43,21 @@ type ChunkID struct {
 
 func (c ChunkID) String() string { return fmt.Sprintf("%s-%x", c.Hash, uint64(c.Gen)) }
 
+// PackID names an object that holds chunks. Who makes the object draws it at
+// random, so no name is ever used twice (rule R36). The zero PackID is none.
+type PackID [16]byte
+
+func (p PackID) String() string { return hex.EncodeToString(p[:]) }
+
+// Place is where the object store has a chunk: Len bytes at Off of a pack. The
+// zero Place of a durable chunk means an object of its own, as the first
+// releases made them.
+type Place struct {
+	Pack PackID
+	Off  uint32
+	Len  uint32 // bytes in the object, not of the chunk
+}
+
 // Limits that every part agrees on.
 const (
 	NameMax     = 255             // bytes in one directory entry's name
@@ -51,6 +66,7 @@ const (
 	XattrMax    = 64 << 10        // bytes in one extended attribute's value
 	XattrSumMax = 256 << 10       // bytes of all names and values of one inode
 	ChunkMax    = 4 << 20         // bytes in one chunk
+	PackMax     = 8 << 20         // bytes in one pack
 	InlineMax   = 32 << 10        // bytes of content that one command may carry
 	ExtentsMax  = 8192            // extents in one publication
 	FileMax     = uint64(1) << 60 // bytes in one file
@@ -148,6 +164,10 @@ type ChunkInfo struct {
 	Refs    uint64   // extents that cite it
 	Holders []NodeID // nodes that had it on disk when it was committed
 	Durable bool     // the object store has it
+	Place   Place    // where; zero unless Durable
+	// Condemned is the index of the entry that gave the chunk up for removal;
+	// 0: none has. Nothing cites it and nothing ever will again.
+	Condemned Index
 	// Inline is the content of a chunk that travelled inside the log and is
 	// not durable yet; nil otherwise. The caller must not change it.
 	Inline []byte

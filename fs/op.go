@@ -209,6 +209,46 @@ type Reclaim struct{ Inos []Ino }
 // of them is dropped from the metadata.
 type MarkDurable struct{ Chunks []ChunkID }
 
+// StorePack records that the object store has a pack of Size bytes and which
+// chunks are in it. It does as much as can be done and succeeds: chunks that are
+// unknown, condemned or durable elsewhere are skipped, and a pack that is
+// condemned takes no more. What was skipped and is still wanted is in the list
+// of what is not durable. Inline content of chunks that became durable is
+// dropped from the metadata.
+type StorePack struct {
+	Pack   PackID
+	Size   uint32
+	Chunks []Placed
+}
+
+// Placed is a chunk in a pack. From is zero for a chunk that was not durable,
+// and the pack that the chunk is to leave if it is moved; if it is not there (any
+// more), it stays where it is.
+type Placed struct {
+	Chunk ChunkID
+	From  PackID
+	Off   uint32
+	Len   uint32
+}
+
+// Condemn gives up chunks that nothing cites: from this entry on they cannot be
+// cited, and the same bytes make a new generation (rule R37). Chunks that are
+// cited again by now are skipped. Packs are objects that were found in the store
+// and that no StorePack ever recorded; known ones are skipped.
+type Condemn struct {
+	Chunks []ChunkID
+	Packs  []PackID
+}
+
+// Forget ends the life of condemned things: of chunks without an object of their
+// own, of chunks whose own object has been deleted, and of packs whose object has
+// been deleted. Whatever is not condemned, and packs that known chunks are in,
+// are skipped.
+type Forget struct {
+	Chunks []ChunkID
+	Packs  []PackID
+}
+
 // SetLimits sets the limits of the whole file system; 0 means none.
 type SetLimits struct{ BytesMax, InodeMax uint64 }
 
@@ -236,6 +276,9 @@ func (OpenSession) isOp()   {}
 func (ExpireSession) isOp() {}
 func (Reclaim) isOp()       {}
 func (MarkDurable) isOp()   {}
+func (StorePack) isOp()     {}
+func (Condemn) isOp()       {}
+func (Forget) isOp()        {}
 func (SetLimits) isOp()     {}
 func (InitCluster) isOp()   {}
 func (Barrier) isOp()       {}

@@ -67,6 +67,12 @@ func (t *tx) execCluster(op fs.Op) error {
 		return t.reclaim(o)
 	case fs.MarkDurable:
 		return t.markDurable(o)
+	case fs.StorePack:
+		return t.storePack(o)
+	case fs.Condemn:
+		return t.condemn(o)
+	case fs.Forget:
+		return t.forgetGarbage(o)
 	case fs.SetLimits:
 		t.sys.bytesMax, t.sys.inodeMax = o.BytesMax, o.InodeMax
 		return nil

@@ -26,6 +26,7 @@ var (
 	errLongInt  = errors.New("number not in its shortest form")
 	errIntRange = errors.New("number out of range")
 	errBadBool  = errors.New("flag is neither 0 nor 1")
+	errZeroPack = errors.New("the pack that is none is named")
 )
 
 // corrupt makes a typed error of bytes that cannot be what they should be.
@@ -65,6 +66,8 @@ func (e *enc) time(t fs.Time) {
 }
 
 func (e *enc) hash(h fs.Hash) { e.b = append(e.b, h[:]...) }
+
+func (e *enc) pack(p fs.PackID) { e.b = append(e.b, p[:]...) }
 
 func (e *enc) chunk(c fs.ChunkID) {
 	e.hash(c.Hash)
@@ -178,6 +181,11 @@ func (d *dec) time() fs.Time { return fs.Time{Sec: d.int(), Nsec: d.u32()} }
 func (d *dec) hash() (h fs.Hash) {
 	copy(h[:], d.take(uint64(len(h))))
 	return h
+}
+
+func (d *dec) pack() (p fs.PackID) {
+	copy(p[:], d.take(uint64(len(p))))
+	return p
 }
 
 func (d *dec) chunk() fs.ChunkID { return fs.ChunkID{Hash: d.hash(), Gen: fs.Index(d.uint())} }

@@ -41,7 +41,7 @@ func (s *State) Check() []Problem {
 	c := &checker{reader: reader{snap}, inodes: map[fs.Ino]*inodeFacts{}, chunks: map[fs.ChunkID]*chunkFacts{}}
 	for _, step := range []func(){
 		c.checkKeys, c.checkApplied, c.loadInodes, c.checkEntries, c.checkListing, c.checkOrphans, c.checkLinks, c.checkTree,
-		c.loadChunks, c.checkExtents, c.checkChunks, c.checkInline, c.checkUndurable,
+		c.loadChunks, c.checkExtents, c.checkChunks, c.checkInline, c.checkUndurable, c.checkPacks,
 		c.checkXattrs, c.checkSystem, c.checkSessions, c.checkResults,
 	} {
 		step()
@@ -99,6 +99,7 @@ var keyLen = map[byte]int{
 	kindInline: 41, kindChunk: 41, kindUndurable: 41,
 	kindEntry: 10, kindXattr: 10,
 	kindExtent: 17, kindListing: 17, kindResult: 17,
+	kindPack:  17,
 	kindInode: 9, kindOrphan: 9, kindSession: 9,
 	kindMeta: 5,
 }

@@ -135,7 +135,58 @@ func (c *checker) checkChunks() {
 		if !ch.inline && !ch.durable && len(ch.holders) == 0 {
 			c.report(where, "nobody has it")
 		}
+		if ch.condemned != 0 && (ch.refs > 0 || ch.condemned <= id.Gen || ch.condemned > c.applied) {
+			c.report(where, "condemned at %d with %d references, %d is applied", ch.condemned, ch.refs, c.applied)
+		}
+		if ch.place != (fs.Place{}) && (ch.place.Pack == fs.PackID{} || !ch.durable) {
+			c.report(where, "in pack %s, durable: %t", ch.place.Pack, ch.durable)
+		}
 	}
+}
+
+// checkPacks compares what packs say of their chunks with what chunks say.
+func (c *checker) checkPacks() {
+	said := map[fs.PackID]*packRecord{}
+	for _, id := range c.sortedChunks() {
+		ch := c.chunks[id]
+		at := ch.place
+		if at.Pack == (fs.PackID{}) {
+			continue
+		}
+		r := said[at.Pack]
+		if r == nil {
+			r = &packRecord{}
+			said[at.Pack] = r
+		}
+		r.chunks++
+		if ch.condemned == 0 {
+			r.live++
+			r.liveBytes += uint64(at.Len)
+		}
+		if p, ok, err := c.pack(at.Pack); err != nil || !ok || at.Len == 0 || uint64(at.Off)+uint64(at.Len) > p.size {
+			c.report("chunk "+id.String(), "bytes %d+%d of pack %s of %d (%v)", at.Off, at.Len, at.Pack, p.size, err)
+		}
+	}
+	c.each(kindPack, func(k, v []byte) {
+		id := packOfKey(k)
+		where := "pack " + id.String()
+		r, err := decodePack(v)
+		if err != nil {
+			c.report(where, "%v", err)
+			return
+		}
+		want := said[id]
+		if want == nil {
+			want = &packRecord{}
+		}
+		if r.chunks != want.chunks || r.live != want.live || r.liveBytes != want.liveBytes {
+			c.report(where, "says %d chunks, %d of them live with %d bytes, the chunks say %d, %d, %d",
+				r.chunks, r.live, r.liveBytes, want.chunks, want.live, want.liveBytes)
+		}
+		if (r.condemned != 0) != (r.live == 0) || r.condemned > c.applied || r.made > c.applied || r.size > fs.PackMax {
+			c.report(where, "%d bytes, made at %d, condemned at %d with %d live chunks, %d is applied", r.size, r.made, r.condemned, r.live, c.applied)
+		}
+	})
 }
 
 // sortedChunks makes the order of reports the same each time.

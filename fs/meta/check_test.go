@@ -26,6 +26,8 @@ func soundState(t *testing.T) *State {
 		fs.Publish{Ino: 3, Pieces: []fs.Piece{{Off: 0, Len: 6, Data: []byte("inline")}, held(10, "held"), held(20, "durable")}},
 		fs.MarkDurable{Chunks: []fs.ChunkID{{Hash: sha256.Sum256([]byte("durable")), Gen: 9}}},
 		fs.SetXattr{Ino: 3, Name: "user.a", Value: []byte("v")},
+		fs.Publish{Ino: 3, Pieces: []fs.Piece{held(40, "packed")}},
+		fs.StorePack{Pack: fs.PackID{1}, Size: 100, Chunks: []fs.Placed{{Chunk: fs.ChunkID{Hash: sha256.Sum256([]byte("packed")), Gen: 12}, Off: 10, Len: 70}}},
 	} {
 		session := fs.SessionID(5)
 		if i < 2 {
@@ -65,6 +67,16 @@ func change(t *testing.T, ino fs.Ino, f func(*inode)) Write {
 	return Write{Key: keyInode(ino), Value: n.encode()}
 }
 
+func changePack(t *testing.T, f func(*packRecord)) Write {
+	t.Helper()
+	r, ok, err := reader{soundState(t).kv}.pack(fs.PackID{1})
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	f(&r)
+	return Write{Key: keyPack(fs.PackID{1}), Value: r.encode()}
+}
+
 func changeChunk(t *testing.T, id fs.ChunkID, f func(*chunkRecord)) Write {
 	t.Helper()
 	r, ok, err := reader{soundState(t).kv}.chunk(id)
@@ -82,6 +94,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		return fs.ChunkID{Hash: sha256.Sum256([]byte(content)), Gen: 9}
 	}
 	inline, held, durable := id("inline"), id("held"), id("durable")
+	packed := fs.ChunkID{Hash: sha256.Sum256([]byte("packed")), Gen: 12}
 	file := func(ino fs.Ino, name string, cookie uint64, typ uint32) []Write {
 		x := entryRecord{ino, typ, cookie}
 		return []Write{put(keyEntry(2, name), x.encode()), put(keyListing(2, cookie), encodeListing(name, x))}
@@ -136,7 +149,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		}, "inode 6"},
 		"bad extent":                      {[]Write{put(keyExtent(3, 0), bad)}, "extent of inode 3 at 0"},
 		"extent of a link":                {[]Write{put(keyExtent(4, 0), encodeExtent(fs.Extent{Len: 1, Chunk: held}))}, "extent of inode 4 at 0"},
-		"extent beyond the end":           {[]Write{put(keyExtent(3, 26), encodeExtent(fs.Extent{Len: 2, Chunk: held}))}, "extent of inode 3 at 26"},
+		"extent beyond the end":           {[]Write{put(keyExtent(3, 45), encodeExtent(fs.Extent{Len: 2, Chunk: held}))}, "extent of inode 3 at 45"},
 		"extent behind the end":           {[]Write{put(keyExtent(3, 1000), encodeExtent(fs.Extent{Len: 2, Chunk: held}))}, "extent of inode 3 at 1000"},
 		"empty extent":                    {[]Write{put(keyExtent(3, 8), encodeExtent(fs.Extent{Chunk: held}))}, "extent of inode 3 at 8"},
 		"extents that overlap":            {[]Write{put(keyExtent(3, 12), encodeExtent(fs.Extent{Len: 1, Chunk: held}))}, "extent of inode 3 at 12"},
@@ -161,24 +174,40 @@ func TestCheckFindsDamage(t *testing.T) {
 		"inline and not cited": {[]Write{
 			changeChunk(t, inline, func(r *chunkRecord) { r.refs = 0 }), del(keyExtent(3, 0)), change(t, 3, func(n *inode) { n.Bytes -= 6 }),
 		}, "chunk " + inline.String()},
-		"xattr of nothing":       {[]Write{put(keyXattr(99, "user.a"), encodeBlob(nil))}, `xattr "user.a" of inode 99`},
-		"xattr too long":         {[]Write{put(keyXattr(3, "user.a"), encodeBlob(make([]byte, fs.XattrMax+1)))}, `xattr "user.a" of inode 3`},
-		"xattr of no version":    {[]Write{put(keyXattr(3, "user.a"), nil)}, `xattr "user.a" of inode 3`},
-		"too many xattrs":        {xattrs(5), `xattr "user.4" of inode 3`},
-		"usage in bytes":         {[]Write{put(keySystem, system{nextIno: 8, bytes: 1, inodes: 7}.encode())}, "system record"},
-		"usage in inodes":        {[]Write{put(keySystem, system{nextIno: 8, bytes: 27, inodes: 8}.encode())}, "system record"},
-		"next inode number":      {[]Write{put(keySystem, system{nextIno: 7, bytes: 27, inodes: 7}.encode())}, "inode 7"},
-		"bad system record":      {[]Write{put(keySystem, bad)}, "system record"},
-		"bad session":            {[]Write{put(keySession(5), bad)}, "session 5"},
-		"session of nobody":      {[]Write{put(keySession(6), sessionRecord{floor: 1}.encode())}, "session 6"},
-		"session of a long name": {[]Write{put(keySession(6), sessionRecord{node: fs.NodeID(strings.Repeat("n", 256)), floor: 1}.encode())}, "session 6"},
-		"session of the future":  {[]Write{put(keySession(6), sessionRecord{node: "n", opened: 99, floor: 1}.encode())}, "session 6"},
-		"result of no session":   {[]Write{put(keyResult(6, 1), EncodeResult(fs.Result{}))}, "result 1 of session 6"},
-		"result of the future":   {[]Write{put(keyResult(5, 3), EncodeResult(fs.Result{Index: 99}))}, "result 3 of session 5"},
-		"bad result":             {[]Write{put(keyResult(5, 3), bad)}, "result 3 of session 5"},
-		"result below":           {[]Write{put(keyResult(5, 0), EncodeResult(fs.Result{}))}, "result 0 of session 5"},
-		"result above":           {[]Write{put(keyResult(5, SessionWindow+1), EncodeResult(fs.Result{}))}, "result 1025 of session 5"},
-		"result of an ended one": {[]Write{put(keySession(5), sessionRecord{node: "n1", floor: 1, expired: true}.encode())}, "result 2 of session 5"},
+		"condemned and cited": {[]Write{changeChunk(t, packed, func(r *chunkRecord) { r.condemned = 13 })}, "chunk " + packed.String()},
+		"condemned in the future": {[]Write{
+			changeChunk(t, packed, func(r *chunkRecord) { r.refs, r.condemned = 0, 99 }), del(keyExtent(3, 40)), change(t, 3, func(n *inode) { n.Bytes -= 6 }),
+		}, "chunk " + packed.String()},
+		"place without a pack":     {[]Write{changeChunk(t, durable, func(r *chunkRecord) { r.place.Len = 9 })}, "chunk " + durable.String()},
+		"in a pack, not durable":   {[]Write{changeChunk(t, packed, func(r *chunkRecord) { r.durable = false }), put(keyUndurable(packed), []byte{recordVersion})}, "chunk " + packed.String()},
+		"beyond the pack's end":    {[]Write{changeChunk(t, packed, func(r *chunkRecord) { r.place.Off = 31 })}, "chunk " + packed.String()},
+		"pack missing":             {[]Write{del(keyPack(fs.PackID{1}))}, "chunk " + packed.String()},
+		"bad pack":                 {[]Write{put(keyPack(fs.PackID{1}), bad)}, "pack 01"},
+		"pack of too many":         {[]Write{changePack(t, func(r *packRecord) { r.chunks++ })}, "pack 01"},
+		"pack of too few live":     {[]Write{changePack(t, func(r *packRecord) { r.live-- })}, "pack 01"},
+		"bytes of a pack":          {[]Write{changePack(t, func(r *packRecord) { r.liveBytes++ })}, "pack 01"},
+		"pack condemned too early": {[]Write{changePack(t, func(r *packRecord) { r.condemned = 13 })}, "pack 01"},
+		"pack of nothing lives":    {[]Write{put(keyPack(fs.PackID{2}), packRecord{size: 1}.encode())}, "pack 02"},
+		"pack of the future":       {[]Write{changePack(t, func(r *packRecord) { r.made = 99 })}, "pack 01"},
+		"pack too large":           {[]Write{changePack(t, func(r *packRecord) { r.size = fs.PackMax + 1 })}, "pack 01"},
+		"xattr of nothing":         {[]Write{put(keyXattr(99, "user.a"), encodeBlob(nil))}, `xattr "user.a" of inode 99`},
+		"xattr too long":           {[]Write{put(keyXattr(3, "user.a"), encodeBlob(make([]byte, fs.XattrMax+1)))}, `xattr "user.a" of inode 3`},
+		"xattr of no version":      {[]Write{put(keyXattr(3, "user.a"), nil)}, `xattr "user.a" of inode 3`},
+		"too many xattrs":          {xattrs(5), `xattr "user.4" of inode 3`},
+		"usage in bytes":           {[]Write{put(keySystem, system{nextIno: 8, bytes: 1, inodes: 7}.encode())}, "system record"},
+		"usage in inodes":          {[]Write{put(keySystem, system{nextIno: 8, bytes: 46, inodes: 8}.encode())}, "system record"},
+		"next inode number":        {[]Write{put(keySystem, system{nextIno: 7, bytes: 46, inodes: 7}.encode())}, "inode 7"},
+		"bad system record":        {[]Write{put(keySystem, bad)}, "system record"},
+		"bad session":              {[]Write{put(keySession(5), bad)}, "session 5"},
+		"session of nobody":        {[]Write{put(keySession(6), sessionRecord{floor: 1}.encode())}, "session 6"},
+		"session of a long name":   {[]Write{put(keySession(6), sessionRecord{node: fs.NodeID(strings.Repeat("n", 256)), floor: 1}.encode())}, "session 6"},
+		"session of the future":    {[]Write{put(keySession(6), sessionRecord{node: "n", opened: 99, floor: 1}.encode())}, "session 6"},
+		"result of no session":     {[]Write{put(keyResult(6, 1), EncodeResult(fs.Result{}))}, "result 1 of session 6"},
+		"result of the future":     {[]Write{put(keyResult(5, 3), EncodeResult(fs.Result{Index: 99}))}, "result 3 of session 5"},
+		"bad result":               {[]Write{put(keyResult(5, 3), bad)}, "result 3 of session 5"},
+		"result below":             {[]Write{put(keyResult(5, 0), EncodeResult(fs.Result{}))}, "result 0 of session 5"},
+		"result above":             {[]Write{put(keyResult(5, SessionWindow+1), EncodeResult(fs.Result{}))}, "result 1025 of session 5"},
+		"result of an ended one":   {[]Write{put(keySession(5), sessionRecord{node: "n1", floor: 1, expired: true}.encode())}, "result 2 of session 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, p := range damaged(t, row.w...) {

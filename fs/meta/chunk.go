@@ -19,6 +19,9 @@ func (t *tx) citeData(b []byte) (fs.ChunkID, error) {
 	if err != nil {
 		return id, err
 	}
+	if ok && r.condemned != 0 {
+		ok = false // given up: these bytes begin a new generation
+	}
 	if ok && r.size != uint32(len(b)) {
 		// Somebody cited the hash with a false size. Here are the bytes, so
 		// they win, under a name of their own.
@@ -51,6 +54,9 @@ func (t *tx) citeHeld(p *fs.Piece) (fs.ChunkID, error) {
 	id, r, ok, err := t.newestChunk(p.Hash)
 	if err != nil {
 		return id, err
+	}
+	if ok && r.condemned != 0 {
+		ok = false // given up: these bytes begin a new generation
 	}
 	safe := ok && (r.durable || r.inline || r.refs > 0)
 	if ok && r.size != p.ChunkLen || !safe && len(p.Holders) == 0 {
@@ -119,25 +125,33 @@ func (t *tx) dropInline(id fs.ChunkID) error {
 	return nil
 }
 
-// markDurable records that the object store has chunks. Unknown ones are
-// skipped: their last reference went while they were on the way.
+// markDurable records that the object store has chunks as objects of their own.
+// Unknown ones are skipped: their last reference went while they were on the way.
 func (t *tx) markDurable(o fs.MarkDurable) error {
 	for _, id := range o.Chunks {
 		r, ok, err := t.chunk(id)
 		if err != nil {
 			return err
 		}
-		if !ok || r.durable {
+		if !ok || r.durable || r.condemned != 0 {
 			continue
 		}
-		if r.inline {
-			if err := t.dropInline(id); err != nil {
-				return err
-			}
+		if err := t.becomeDurable(id, &r); err != nil {
+			return err
 		}
-		r.durable, r.inline = true, false
 		t.o.put(keyChunk(kindChunk, id), r.encode())
-		t.o.del(keyUndurable(id))
 	}
+	return nil
+}
+
+// becomeDurable changes r, which the caller writes, and what lists the chunk.
+func (t *tx) becomeDurable(id fs.ChunkID, r *chunkRecord) error {
+	if r.inline {
+		if err := t.dropInline(id); err != nil {
+			return err
+		}
+	}
+	r.durable, r.inline = true, false
+	t.o.del(keyUndurable(id))
 	return nil
 }

@@ -38,6 +38,9 @@ const (
 	opSetLimits
 	opInitCluster
 	opBarrier
+	opStorePack
+	opCondemn
+	opForget
 	opEnd // the first unknown number
 )
 

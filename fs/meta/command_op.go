@@ -143,6 +143,27 @@ func (e *enc) opCluster(op fs.Op) {
 	case fs.Barrier:
 		e.u8(opBarrier)
 	default:
+		e.opGarbage(op)
+	}
+}
+
+func (e *enc) opGarbage(op fs.Op) {
+	switch o := op.(type) {
+	case fs.StorePack:
+		e.u8(opStorePack)
+		e.pack(o.Pack)
+		e.uint(uint64(o.Size))
+		e.uint(uint64(len(o.Chunks)))
+		for _, c := range o.Chunks {
+			e.placed(c)
+		}
+	case fs.Condemn:
+		e.u8(opCondemn)
+		e.chunksAndPacks(o.Chunks, o.Packs)
+	case fs.Forget:
+		e.u8(opForget)
+		e.chunksAndPacks(o.Chunks, o.Packs)
+	default:
 		panic(fmt.Sprintf("meta: encode command: %T is not an operation", op))
 	}
 }
@@ -192,13 +213,57 @@ func (d *dec) opCluster(code byte) fs.Op {
 	case opReclaim:
 		return fs.Reclaim{Inos: list(d, 1, d.ino)}
 	case opMarkDurable:
-		return fs.MarkDurable{Chunks: list(d, len(fs.Hash{})+1, d.chunk)}
+		return fs.MarkDurable{Chunks: list(d, chunkMin, d.chunk)}
 	case opSetLimits:
 		return fs.SetLimits{BytesMax: d.uint(), InodeMax: d.uint()}
 	case opInitCluster:
 		return fs.InitCluster{UUID: d.str()}
+	case opStorePack:
+		return fs.StorePack{Pack: d.pack(), Size: d.u32(), Chunks: list(d, placedMin, d.placed)}
+	case opCondemn:
+		return fs.Condemn{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
+	case opForget:
+		return fs.Forget{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
 	}
 	return fs.Barrier{}
+}
+
+// The least bytes that elements of lists take.
+const (
+	chunkMin  = len(fs.Hash{}) + 1
+	placedMin = chunkMin + 3
+)
+
+func (e *enc) chunksAndPacks(chunks []fs.ChunkID, packs []fs.PackID) {
+	e.uint(uint64(len(chunks)))
+	for _, c := range chunks {
+		e.chunk(c)
+	}
+	e.uint(uint64(len(packs)))
+	for _, p := range packs {
+		e.pack(p)
+	}
+}
+
+func (e *enc) placed(c fs.Placed) {
+	e.chunk(c.Chunk)
+	e.bool(c.From != fs.PackID{})
+	if c.From != (fs.PackID{}) {
+		e.pack(c.From)
+	}
+	e.uint(uint64(c.Off))
+	e.uint(uint64(c.Len))
+}
+
+func (d *dec) placed() fs.Placed {
+	c := fs.Placed{Chunk: d.chunk()}
+	if d.bool() {
+		if c.From = d.pack(); c.From == (fs.PackID{}) {
+			d.fail(errZeroPack)
+		}
+	}
+	c.Off, c.Len = d.u32(), d.u32()
+	return c
 }
 
 // list reads a counted list of elements of at least size bytes.

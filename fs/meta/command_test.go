@@ -2,6 +2,7 @@ package meta_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -50,6 +51,10 @@ func samples() map[string]fs.Command {
 		"opensession": fs.OpenSession{Session: 1 << 63, Node: "web1"}, "expiresession": fs.ExpireSession{Sessions: []fs.SessionID{1, 1 << 63}},
 		"reclaim":     fs.Reclaim{Inos: []fs.Ino{300, 301}},
 		"markdurable": fs.MarkDurable{Chunks: []fs.ChunkID{{Hash: hash, Gen: 77}, {Gen: 1 << 40}}},
+		"storepack": fs.StorePack{Pack: fs.PackID{0: 1, 15: 2}, Size: 8 << 20, Chunks: []fs.Placed{
+			{Chunk: fs.ChunkID{Hash: hash, Gen: 77}, Off: 64, Len: 5000}, {Chunk: fs.ChunkID{Gen: 1 << 40}, From: fs.PackID{7: 9}, Len: 1 << 22}}},
+		"condemn":     fs.Condemn{Chunks: []fs.ChunkID{{Hash: hash, Gen: 77}}, Packs: []fs.PackID{{3: 4}}},
+		"forget":      fs.Forget{Chunks: []fs.ChunkID{{Gen: 78}}, Packs: []fs.PackID{{3: 4}, {5: 6}}},
 		"setlimits":   fs.SetLimits{BytesMax: 1 << 50, InodeMax: 10_000_000},
 		"initcluster": fs.InitCluster{UUID: "6f1f5f8e-0000-4000-8000-000000000000"},
 		"barrier":     fs.Barrier{},
@@ -114,7 +119,7 @@ func TestUnknownVersionsStop(t *testing.T) {
 	ok := meta.EncodeCommand(fs.Command{Op: fs.Barrier{}})
 	newerCommand, newerOp := bytes.Clone(ok), bytes.Clone(ok)
 	newerCommand[0] = 2
-	newerOp[len(ok)-1] = 22
+	newerOp[len(ok)-1] = 25
 	noOp := bytes.Clone(ok)
 	noOp[len(ok)-1] = 0
 	batch := meta.EncodeBatch([][]byte{ok})
@@ -191,8 +196,11 @@ func TestGolden(t *testing.T) {
 		golden["result/"+name] = meta.EncodeResult(r)
 	}
 	golden["entry/two"] = meta.EncodeBatch([][]byte{golden["command/mkdir"], golden["command/append"]})
-	for name, b := range storeGolden(t) {
+	for name, b := range storeGolden(t, goldenEntries()) {
 		golden["store/"+name] = b
+	}
+	for name, b := range storeGolden(t, packEntries()) {
+		golden["packstore/"+name] = b
 	}
 	path := filepath.Join("testdata", "golden-v1.txt")
 	have := readGolden(t, path)
@@ -240,10 +248,10 @@ func decodeGolden(name string, b []byte) error {
 }
 
 // storeGolden is every record of a store that random entries made.
-func storeGolden(t *testing.T) map[string][]byte {
+func storeGolden(t *testing.T, entries []metatest.Entry) map[string][]byte {
 	t.Helper()
 	s := openMem(t)
-	for _, e := range goldenEntries() {
+	for _, e := range entries {
 		if _, _, err := s.Apply(e.At, e.Batch); err != nil {
 			t.Fatal(err)
 		}
@@ -277,6 +285,23 @@ func goldenEntries() []metatest.Entry {
 	add(5, 7, fs.Unlink{Parent: 2, Name: "missing"})
 	add(5, 8, fs.Tmpfile{Parent: 2, Mode: 0o600})
 	add(0, 0, fs.SetLimits{BytesMax: 1 << 40, InodeMax: 1 << 20})
+	return list
+}
+
+// packEntries go on where goldenEntries end: records that came later, so that
+// the store of the first release stays a golden one of its own.
+func packEntries() []metatest.Entry {
+	now := fs.Time{Sec: 1_700_000_100, Nsec: 7}
+	list := goldenEntries()
+	add := func(op fs.Op) {
+		list = append(list, metatest.Entry{At: fs.Index(len(list) + 1), Batch: []fs.Command{{Now: now, Op: op}}})
+	}
+	id := func(s string, gen fs.Index) fs.ChunkID { return fs.ChunkID{Hash: sha256.Sum256([]byte(s)), Gen: gen} }
+	add(fs.Publish{Ino: 3, Pieces: []fs.Piece{held(200, "dead", 0, 4, "web1")}, Mtime: now})
+	add(fs.StorePack{Pack: fs.PackID{1}, Size: 4096, Chunks: []fs.Placed{
+		{Chunk: id("inline", 7), Off: 0, Len: 70}, {Chunk: id("dead", 12), Off: 70, Len: 68}}})
+	add(fs.SetAttr{Ino: 3, Mask: fs.SetSize, Size: 150})
+	add(fs.Condemn{Chunks: []fs.ChunkID{id("dead", 12)}, Packs: []fs.PackID{{2}}})
 	return list
 }
 
@@ -329,7 +354,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	}
 	sort.Slice(all, func(i, j int) bool { return bytes.Compare(all[i], all[j]) < 0 })
 	f.Add(meta.EncodeBatch(all))
-	for _, e := range goldenEntries() {
+	for _, e := range packEntries() {
 		f.Add(meta.EncodeBatch([][]byte{meta.EncodeCommand(e.Batch[0])}))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -362,7 +387,7 @@ func FuzzDecodeBatch(f *testing.F) {
 func fuzzApply(t *testing.T, batch []fs.Command) *meta.State {
 	t.Helper()
 	s := openMem(t)
-	for _, e := range goldenEntries() {
+	for _, e := range packEntries() {
 		if _, _, err := s.Apply(e.At, e.Batch); err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,25 @@ func (o PebbleOptions) WithFS(disk vfs.FS) PebbleOptions {
 // KVOf lets tests damage a store.
 func KVOf(s *State) KV { return s.kv }
 
+// InPacks lists up to n chunks that are in packs.
+func InPacks(s *State, n int) (list []fs.ChunkInfo) {
+	lo := []byte{kindChunk}
+	err := s.kv.Scan(lo, after(lo), func(k, v []byte) bool {
+		r, err := decodeChunk(v)
+		if err != nil {
+			panic(err)
+		}
+		if r.place != (fs.Place{}) {
+			list = append(list, r.info(chunkOfKey(k)))
+		}
+		return len(list) < n
+	})
+	if err != nil {
+		panic(err)
+	}
+	return list
+}
+
 // SetNlink changes an inode's link count behind the back of Apply.
 func SetNlink(t testing.TB, s *State, ino fs.Ino, nlink uint32) {
 	t.Helper()

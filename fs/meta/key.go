@@ -16,6 +16,7 @@ const (
 	kindInode     = 'i' // i ino: inode record
 	kindMeta      = 'm' // m name: one of a kind
 	kindOrphan    = 'o' // o ino: orphan record
+	kindPack      = 'p' // p pack: pack record
 	kindListing   = 'r' // r parent cookie: directory entry by cookie
 	kindSession   = 's' // s session: session record
 	kindUndurable = 'u' // u gen hash: chunk that is not durable
@@ -76,6 +77,15 @@ func keyUndurable(c fs.ChunkID) []byte {
 	k[0] = kindUndurable
 	k = binary.BigEndian.AppendUint64(k, uint64(c.Gen))
 	return append(k, c.Hash[:]...)
+}
+
+func keyPack(id fs.PackID) []byte {
+	return append(append(make([]byte, 0, 17), kindPack), id[:]...)
+}
+
+func packOfKey(k []byte) (id fs.PackID) {
+	copy(id[:], k[1:])
+	return id
 }
 
 // keyTail is the number in the last 8 bytes of a key.

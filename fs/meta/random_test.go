@@ -151,6 +151,16 @@ func write(seed uint64, n int) ([]metatest.Entry, map[fs.Hash][]byte, error) {
 		}
 		return ids
 	}
+	script.Chunks = func() (list []fs.ChunkInfo) {
+		dead, _, _, err := s.UncitedChunks(fs.ChunkID{}, 1<<20)
+		if err != nil {
+			panic(err)
+		}
+		for _, d := range dead[:min(len(dead), 20)] {
+			list = append(list, d.Info)
+		}
+		return append(list, meta.InPacks(s, 20)...)
+	}
 	var entries []metatest.Entry
 	for range n {
 		e := script.Next()
@@ -296,7 +306,7 @@ func TestScriptCovers(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"Create", "Mkdir", "Mknod", "Symlink", "Tmpfile", "Link", "Unlink", "Rmdir", "Rename", "SetAttr",
-		"SetXattr", "RemoveXattr", "Publish", "Append", "OpenSession", "ExpireSession", "Reclaim", "MarkDurable", "SetLimits", "InitCluster", "Barrier"} {
+		"SetXattr", "RemoveXattr", "Publish", "Append", "OpenSession", "ExpireSession", "Reclaim", "MarkDurable", "StorePack", "Condemn", "Forget", "SetLimits", "InitCluster", "Barrier"} {
 		if good[name] < 3 {
 			t.Errorf("%s succeeded %d times", name, good[name])
 		}

@@ -87,6 +87,15 @@ func (r reader) mustChunk(id fs.ChunkID) (chunkRecord, error) {
 	return x, err
 }
 
+func (r reader) pack(id fs.PackID) (x packRecord, ok bool, err error) {
+	b, ok, err := r.src.Get(keyPack(id))
+	if err != nil || !ok {
+		return x, false, err
+	}
+	x, err = decodePack(b)
+	return x, true, err
+}
+
 // newestChunk finds the chunk with these bytes that was made last.
 func (r reader) newestChunk(h fs.Hash) (id fs.ChunkID, x chunkRecord, ok bool, err error) {
 	lo := keyChunk(kindChunk, fs.ChunkID{Hash: h})

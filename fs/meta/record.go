@@ -42,6 +42,26 @@ type chunkRecord struct {
 	durable bool
 	inline  bool // the content is in the b record
 	holders []fs.NodeID
+
+	// Since version 2 of the record; version 1 is written while they are zero.
+	place     fs.Place
+	condemned fs.Index // 0: it is not
+	since     fs.Time  // when it was
+}
+
+// chunkVersion2 is of chunk records with a place or a condemnation.
+const chunkVersion2 = 2
+
+// packRecord is what is known of a pack. It is condemned with its last live
+// chunk, and never comes back.
+type packRecord struct {
+	size      uint64 // of the object; 0 if only a listing told of it
+	made      fs.Index
+	chunks    uint64 // chunk records whose place it is
+	live      uint64 // of these, not condemned
+	liveBytes uint64 // bytes of the object that the live ones take
+	condemned fs.Index
+	since     fs.Time
 }
 
 type orphanRecord struct {
@@ -199,17 +219,57 @@ func decodeExtent(off uint64, b []byte) (x fs.Extent, err error) {
 
 func (r chunkRecord) encode() []byte {
 	e := record()
+	late := r.place != (fs.Place{}) || r.condemned != 0
+	if late {
+		e.b[0] = chunkVersion2
+	}
 	e.uint(uint64(r.size))
 	e.uint(r.refs)
 	e.bool(r.durable)
 	e.bool(r.inline)
 	e.nodes(r.holders)
+	if late {
+		e.pack(r.place.Pack)
+		e.uint(uint64(r.place.Off))
+		e.uint(uint64(r.place.Len))
+		e.uint(uint64(r.condemned))
+		e.time(r.since)
+	}
 	return e.b
 }
 
 func decodeChunk(b []byte) (r chunkRecord, err error) {
-	err = decodeRecord("chunk", b, func(d *dec) {
-		r = chunkRecord{d.u32(), d.uint(), d.bool(), d.bool(), d.nodes()}
+	d := &dec{b: b}
+	v := d.u8()
+	if d.err == nil && v != recordVersion && v != chunkVersion2 {
+		return r, &VersionError{"chunk record", uint64(v), chunkVersion2}
+	}
+	r = chunkRecord{size: d.u32(), refs: d.uint(), durable: d.bool(), inline: d.bool(), holders: d.nodes()}
+	if v == chunkVersion2 {
+		r.place = fs.Place{Pack: d.pack(), Off: d.u32(), Len: d.u32()}
+		r.condemned, r.since = fs.Index(d.uint()), d.time()
+	}
+	if err := d.end(); err != nil {
+		return r, corrupt("read chunk record", err)
+	}
+	return r, nil
+}
+
+func (r packRecord) encode() []byte {
+	e := record()
+	e.uint(r.size)
+	e.uint(uint64(r.made))
+	e.uint(r.chunks)
+	e.uint(r.live)
+	e.uint(r.liveBytes)
+	e.uint(uint64(r.condemned))
+	e.time(r.since)
+	return e.b
+}
+
+func decodePack(b []byte) (r packRecord, err error) {
+	err = decodeRecord("pack", b, func(d *dec) {
+		r = packRecord{d.uint(), fs.Index(d.uint()), d.uint(), d.uint(), d.uint(), fs.Index(d.uint()), d.time()}
 	})
 	return r, err
 }

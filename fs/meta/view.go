@@ -195,7 +195,8 @@ func (v *view) Chunk(id fs.ChunkID) (fs.ChunkInfo, error) {
 }
 
 func (r chunkRecord) info(id fs.ChunkID) fs.ChunkInfo {
-	return fs.ChunkInfo{ID: id, Size: r.size, Refs: r.refs, Holders: r.holders, Durable: r.durable}
+	return fs.ChunkInfo{ID: id, Size: r.size, Refs: r.refs, Holders: r.holders, Durable: r.durable,
+		Place: r.place, Condemned: r.condemned}
 }
 
 func (v *view) Xattr(ino fs.Ino, name string) ([]byte, error) {

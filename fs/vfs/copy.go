@@ -36,6 +36,11 @@ func (f *FS) Copy(ctx context.Context, from Handle, off uint64, to Handle, toOff
 		return 0, failure("copy_file_range", src.rec.ino, "", err)
 	}
 	if err := f.publishPieces(ctx, dst.rec, pieces, toOff+n); err != nil {
+		if fs.KindOf(err) == fs.ErrInvalid {
+			// Some of the source's content was replaced since it was looked at,
+			// and given up.
+			err = &fs.Error{Op: "share", Ino: src.rec.ino, Kind: fs.ErrNotSupported, Err: err}
+		}
 		return 0, failure("copy_file_range", dst.rec.ino, "", err)
 	}
 	f.metrics.copied.Add(n)
@@ -68,7 +73,9 @@ func (f *FS) cite(ctx context.Context, ino fs.Ino, off, toOff, n uint64) ([]fs.P
 			}
 			p.Data = info.Inline[at:][:p.Len:p.Len]
 		} else {
-			p.Hash, p.ChunkOff, p.ChunkLen, p.Holders = info.ID.Hash, at, info.Size, info.Holders
+			// No holders: those of the source were bound to keep the bytes, and need
+			// not have them any more if the source has let go of them.
+			p.Hash, p.ChunkOff, p.ChunkLen = info.ID.Hash, at, info.Size
 		}
 		pieces = append(pieces, p)
 	}

@@ -69,6 +69,30 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestCopyOfWhatGoes: the source is emptied while its content is being shared. The
+// copy must not rely on anybody having kept the bytes.
+func TestCopyOfWhatGoes(t *testing.T) {
+	b := newBench(t)
+	src, sh := b.create("src")
+	b.write(sh, strings.Repeat("0123456789", 20_000), 0)
+	b.flush(sh)
+	_, dh := b.create("dst")
+	b.meta.Before(func(op fs.Op) error {
+		if _, ok := op.(fs.Publish); ok {
+			if _, err := b.local.Do(b.ctx, fs.SetAttr{Ino: src, Mask: fs.SetSize}); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	if n, err := b.Copy(b.ctx, sh, 0, dh, 0, 1<<20); fs.KindOf(err) != fs.ErrNotSupported {
+		t.Errorf("copied %d: %v, want %v", n, err, fs.ErrNotSupported)
+	}
+	b.meta.Before(nil)
+	b.close(dh)
+	b.close(sh)
+}
+
 // TestSeek pins where data and holes are found in a published file.
 func TestSeek(t *testing.T) {
 	b := newBench(t)

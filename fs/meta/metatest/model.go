@@ -211,6 +211,8 @@ func (m *Model) doCluster(op fs.Op) fs.Kind {
 				delete(m.nodes, ino)
 			}
 		}
+	case fs.StorePack:
+		return storePack(o)
 	case fs.SetLimits:
 		m.bytesMax, m.inodeMax = o.BytesMax, o.InodeMax
 	case fs.InitCluster:
@@ -219,6 +221,20 @@ func (m *Model) doCluster(op fs.Op) fs.Kind {
 		}
 		if m.uuid == "" {
 			m.uuid = o.UUID
+		}
+	}
+	return fs.OK
+}
+
+// storePack knows which packs cannot be; where chunks are makes no difference to
+// anything else the model knows.
+func storePack(o fs.StorePack) fs.Kind {
+	if o.Pack == (fs.PackID{}) || o.Size < 1 || o.Size > 8<<20 {
+		return fs.ErrInvalid
+	}
+	for _, c := range o.Chunks {
+		if c.Len < 1 || uint64(c.Off)+uint64(c.Len) > uint64(o.Size) || c.From == o.Pack {
+			return fs.ErrInvalid
 		}
 	}
 	return fs.OK

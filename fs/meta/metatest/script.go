@@ -20,8 +20,11 @@ type Entry struct {
 // wrong. The same seed makes the same commands as long as the model it looks at
 // has had the same ones.
 type Script struct {
-	// Undurable, if set, lists chunks that MarkDurable may name.
+	// Undurable, if set, lists chunks that MarkDurable and StorePack may name.
 	Undurable func() []fs.ChunkID
+	// Chunks, if set, lists chunks that were seen in packs or without a citation,
+	// for everything that is done to these.
+	Chunks func() []fs.ChunkInfo
 
 	rnd  *rand.Rand
 	m    *Model
@@ -218,7 +221,11 @@ func (s *Script) xattrOp() fs.Op {
 
 func (s *Script) clusterOp() fs.Op {
 	id := fs.SessionID(s.rnd.IntN(4))
-	switch s.rnd.IntN(12) {
+	switch s.rnd.IntN(20) {
+	case 12, 13, 14:
+		return s.storePack()
+	case 15, 16, 17:
+		return s.garbageOp()
 	case 0, 1, 2:
 		return fs.OpenSession{Session: id, Node: fs.NodeID(fmt.Sprint("n", s.rnd.IntN(5)/4))}
 	case 3:
@@ -246,6 +253,58 @@ func (s *Script) clusterOp() fs.Op {
 		}
 	}
 	return o
+}
+
+// packID is one of a few packs, so that chunks meet in them and packs come to
+// their end.
+func (s *Script) packID() fs.PackID {
+	return fs.PackID{15: byte(s.rnd.IntN(40))}
+}
+
+func (s *Script) storePack() fs.Op {
+	o := fs.StorePack{Pack: s.packID(), Size: 1 << 20}
+	if s.rnd.IntN(20) == 0 {
+		o.Size = uint32(s.rnd.IntN(2)) * (fs.PackMax + 1)
+	}
+	at := uint32(0)
+	put := func(id fs.ChunkID, from fs.PackID) {
+		if s.rnd.IntN(3) > 0 {
+			return
+		}
+		n := uint32(1 + s.rnd.IntN(5000))
+		if s.rnd.IntN(300) == 0 {
+			n = 1 << 21
+		}
+		o.Chunks = append(o.Chunks, fs.Placed{Chunk: id, From: from, Off: at, Len: n})
+		at += n
+	}
+	if s.Undurable != nil {
+		for _, id := range s.Undurable() {
+			put(id, fs.PackID{})
+		}
+	}
+	if s.Chunks != nil && s.rnd.IntN(3) == 0 {
+		for _, c := range s.Chunks() {
+			put(c.ID, c.Place.Pack)
+		}
+	}
+	return o
+}
+
+func (s *Script) garbageOp() fs.Op {
+	var chunks []fs.ChunkID
+	if s.Chunks != nil {
+		for _, c := range s.Chunks() {
+			if s.rnd.IntN(2) == 0 {
+				chunks = append(chunks, c.ID)
+			}
+		}
+	}
+	packs := []fs.PackID{s.packID(), s.packID(), s.packID()}
+	if s.rnd.IntN(2) == 0 {
+		return fs.Forget{Chunks: chunks, Packs: packs}
+	}
+	return fs.Condemn{Chunks: chunks, Packs: packs[:s.rnd.IntN(2)]}
 }
 
 // pick chooses among the inodes that fit, or rarely any number.
