@@ -184,9 +184,9 @@ type backlog struct {
 
 	mu      sync.Mutex
 	mine    func(fs.ChunkInfo) bool
-	refuse  int // MarkDurable fails so many times
+	refuse  int // StorePack fails so many times
 	chunks  map[fs.ChunkID]fs.ChunkInfo
-	batches []int
+	packs   []fs.StorePack
 	marks   map[fs.ChunkID]int
 	failing error // of Undurable
 }
@@ -242,7 +242,7 @@ func (b *backlog) set(change func()) {
 	change()
 }
 
-func (b *backlog) MarkDurable(ctx context.Context, ids []fs.ChunkID) error {
+func (b *backlog) StorePack(ctx context.Context, op fs.StorePack) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -252,18 +252,19 @@ func (b *backlog) MarkDurable(ctx context.Context, ids []fs.ChunkID) error {
 		b.refuse--
 		return errors.New("no leader")
 	}
-	b.batches = append(b.batches, len(ids))
-	for _, id := range ids {
-		info, ok := b.chunks[id]
+	b.packs = append(b.packs, op)
+	for _, c := range op.Chunks {
+		info, ok := b.chunks[c.Chunk]
 		if !ok {
-			return fmt.Errorf("no chunk %s", id)
+			return fmt.Errorf("no chunk %s", c.Chunk)
 		}
+		info.Place = fs.Place{Pack: op.Pack, Off: c.Off, Len: c.Len}
 		if err := b.holds(info); err != nil {
-			b.t.Errorf("marked as durable and is not: %v", err)
+			b.t.Errorf("recorded in a pack and is not there: %v", err)
 		}
-		b.marks[id]++
+		b.marks[c.Chunk]++
 		info.Durable, info.Inline = true, nil
-		b.chunks[id] = info
+		b.chunks[c.Chunk] = info
 	}
 	return nil
 }

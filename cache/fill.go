@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/wpfs/wpfs/fs"
-	"github.com/wpfs/wpfs/fs/object"
 )
 
 // flight is one fetch of a chunk that any number of readers wait for.
@@ -121,8 +120,7 @@ type source struct {
 
 // sources lists where to look, in order. Other nodes are nearer than the object
 // store, but of a large cluster only a few are asked for what the store is known
-// to have. A chunk that is not durable yet may still be there: an upload whose
-// record was lost counts as a last hope.
+// to have.
 func (t *Tier) sources(chunk fs.ChunkInfo) []source {
 	present, away := askOrder(t.peers.Self(), chunk.Holders, t.peers.Others())
 	present = t.suspects.last(present)
@@ -139,9 +137,6 @@ func (t *Tier) sources(chunk fs.ChunkInfo) []source {
 	}
 	for _, node := range away {
 		list = append(list, t.peerSource(node))
-	}
-	if !chunk.Durable {
-		list = t.appendStore(list)
 	}
 	return list
 }
@@ -161,14 +156,7 @@ func (t *Tier) appendStore(list []source) []source {
 	return append(list, source{name: "object store", fetch: func(ctx context.Context, c fs.ChunkInfo) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		b, err := t.store.Get(ctx, ObjectKey(c.ID), 0, -1)
-		if errors.Is(err, object.NotExist) {
-			return nil, fs.ErrNotFound
-		}
-		if err != nil {
-			return nil, err
-		}
-		return openRecord(b, c.ID)
+		return t.fetchStored(ctx, c)
 	}})
 }
 

@@ -50,6 +50,7 @@ type Tier struct {
 	keep     keeper
 	offers   *offers
 	fills    chan struct{} // a token for each fetch under way
+	ranges   rangeSet
 
 	mu      sync.Mutex
 	flights map[fs.Hash]*flight

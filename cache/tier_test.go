@@ -9,23 +9,35 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wpfs/wpfs/cache/pack"
 	"github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/faulty"
 	"github.com/wpfs/wpfs/fs/object/mem"
 )
 
-// record makes the object that holds a chunk.
-func record(id fs.ChunkID, b []byte) []byte {
-	r := append(make([]byte, recordHeader), b...)
-	sealRecord(r, id)
-	return r
-}
-
-// upload puts a chunk into a bucket.
+// upload puts a chunk into a bucket, as an object of its own.
 func upload(t testing.TB, st object.Store, info fs.ChunkInfo, b []byte) {
 	t.Helper()
-	if err := st.Put(context.Background(), ObjectKey(info.ID), record(info.ID, b), object.PutOptions{}); err != nil {
+	if err := st.Put(context.Background(), pack.ChunkKey(info.ID), pack.AppendRecord(nil, info.ID, b), object.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// packUp puts chunks into a bucket, in one pack, and notes their places.
+func packUp(t testing.TB, st object.Store, infos []*fs.ChunkInfo, contents ...[]byte) {
+	t.Helper()
+	var p pack.Builder
+	for i, info := range infos {
+		if !p.Add(info.ID, contents[i]) {
+			t.Fatalf("chunk %d does not fit", i)
+		}
+	}
+	id := pack.NewID()
+	for i, e := range p.Entries() {
+		infos[i].Durable, infos[i].Place = true, fs.Place{Pack: id, Off: e.Off, Len: e.Len}
+	}
+	if err := st.Put(context.Background(), pack.Key(id), p.Finish(id), object.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -61,9 +73,20 @@ func TestReadSources(t *testing.T) {
 			i.Durable = true
 			upload(t, st, *i, b)
 		}, true, 2, 1},
-		{"object store that nobody has recorded", func(t *testing.T, _ *cluster, st *faulty.Store, i *fs.ChunkInfo) {
-			upload(t, st, *i, b)
+		{"pack in the object store", func(t *testing.T, _ *cluster, st *faulty.Store, i *fs.ChunkInfo) {
+			packUp(t, st, []*fs.ChunkInfo{i}, b)
 		}, true, 2, 1},
+		{"pack that is gone", func(t *testing.T, _ *cluster, st *faulty.Store, i *fs.ChunkInfo) {
+			i.Durable, i.Place = true, fs.Place{Pack: pack.NewID(), Len: 100}
+		}, false, 2, 1},
+		{"place beyond the end of the pack", func(t *testing.T, _ *cluster, st *faulty.Store, i *fs.ChunkInfo) {
+			packUp(t, st, []*fs.ChunkInfo{i}, b)
+			i.Place.Off += 1000
+		}, false, 2, 1},
+		{"pack damaged", func(t *testing.T, _ *cluster, st *faulty.Store, i *fs.ChunkInfo) {
+			packUp(t, st, []*fs.ChunkInfo{i}, b)
+			st.Inject(faulty.Fault{Op: object.OpGet, Do: faulty.FlipBit})
+		}, false, 2, 1},
 		{"holder lies about the length", func(t *testing.T, c *cluster, st *faulty.Store, i *fs.ChunkInfo) {
 			mustPut(t, c.disks["b"], b, false)
 			c.set("b", liesLong)
@@ -89,7 +112,7 @@ func TestReadSources(t *testing.T) {
 			i.Inline = b[:10]
 			mustPut(t, c.disks["a"], b, false)
 		}, true, 0, 0},
-		{"nowhere", func(*testing.T, *cluster, *faulty.Store, *fs.ChunkInfo) {}, false, 2, 1},
+		{"nowhere", func(*testing.T, *cluster, *faulty.Store, *fs.ChunkInfo) {}, false, 2, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c := newCluster(t, "a", "b", "c")
@@ -159,7 +182,9 @@ func TestErrorSaysWhereItLooked(t *testing.T) {
 	mustPut(t, c.disks["c"], b, false)
 	c.set("c", liesBits)
 	c.kill("d")
-	_, err := read(t.Context(), tier, infoOf(b, 7, "d"))
+	info := infoOf(b, 7, "d")
+	info.Durable = true
+	_, err := read(t.Context(), tier, info)
 	wantKind(t, "read", err, fs.ErrIO)
 	for _, part := range []string{hashOf(b).String(), "here: not there", "node b: not there", "node c: content fails its checksum", "node d: connection refused", "object store:", "unreachable"} {
 		if !strings.Contains(err.Error(), part) {
@@ -241,11 +266,11 @@ func TestLargeClusterIsNotAskedWhole(t *testing.T) {
 				store = i
 			}
 		}
-		want := len(list) - 1
+		want, sources := -1, len(names)-1 // the store cannot have it, or nobody knows where
 		if durable {
-			want = peersBeforeStore
+			want, sources = peersBeforeStore, len(names)
 		}
-		if store != want || len(list) != len(names) || list[0].node != "p" {
+		if store != want || len(list) != sources || list[0].node != "p" {
 			t.Errorf("durable %v: store at %d of %d, want %d", durable, store, len(list), want)
 		}
 	}

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +18,7 @@ func (u *Uploader) Status() UploadStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s := u.status
-	s.InFlight = len(u.busy)
+	s.InFlight = len(u.busy) - len(u.done)
 	return s
 }
 
@@ -81,25 +80,29 @@ func (u *Uploader) noteLocked(err error) {
 	u.status.LastError, u.status.LastErrorAt = err, time.Now()
 }
 
-// failed records that a chunk could not be uploaded and decides what waits: the
-// chunk, if the failure is its own, or everything, if it is the store's.
-func (u *Uploader) failed(info fs.ChunkInfo, err error) {
+// unreadable records that the content of a chunk cannot be had and puts it off.
+func (u *Uploader) unreadable(info fs.ChunkInfo, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.noteLocked(fmt.Errorf("upload chunk %s: %w", info.ID, err))
+	u.status.Unreadable++
+	if _, again := u.later[info.ID]; !again {
+		u.o.Log.Error("a chunk cannot be uploaded; it is tried again", "chunk", info.ID, "error", err)
+	}
+	if len(u.later) >= laterMax {
+		clear(u.later) // costs some tries too early, nothing else
+	}
+	u.later[info.ID] = time.Now().Add(laterFor)
+}
+
+// storeFails records a failure of the store: everything waits.
+func (u *Uploader) storeFails(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
-	u.noteLocked(fmt.Errorf("upload chunk %s: %w", info.ID, err))
-	content := errors.Is(err, errContent) || errors.Is(err, fs.ErrNotSupported)
-	if content {
-		u.status.Unreadable++
-		if _, again := u.later[info.ID]; !again {
-			u.o.Log.Error("a chunk cannot be uploaded; it is tried again", "chunk", info.ID, "error", err)
-		}
-	}
-	if content || object.ClassOf(err) != object.Again {
-		u.putOff(info.ID, now.Add(laterFor))
-	}
-	if content || now.Before(u.notBefore) {
-		return // the second: a neighbour has failed for the same reason
+	u.noteLocked(err)
+	if now.Before(u.notBefore) {
+		return // a neighbour has failed for the same reason
 	}
 	if u.streak == 0 {
 		u.status.FailingSince = now
@@ -113,26 +116,9 @@ func (u *Uploader) failed(info fs.ChunkInfo, err error) {
 	u.notBefore = now.Add(pause)
 }
 
-// putOff is called with mu held.
-func (u *Uploader) putOff(id fs.ChunkID, until time.Time) {
-	if len(u.later) >= laterMax {
-		clear(u.later) // costs some tries too early, nothing else
-	}
-	u.later[id] = until
-}
-
-// paused tells whether no upload may start now. After a failure the store gets a
-// pause, then one upload to try; the others follow when that has succeeded.
-func (u *Uploader) paused() bool {
+func (u *Uploader) storeWorks() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return time.Now().Before(u.notBefore) || u.streak > 0 && u.uploading > 0
-}
-
-func (u *Uploader) succeeded(id fs.ChunkID) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.later, id)
 	if u.streak == 0 {
 		return
 	}
@@ -140,9 +126,47 @@ func (u *Uploader) succeeded(id fs.ChunkID) {
 	u.streak, u.notBefore, u.status.FailingSince = 0, time.Time{}, time.Time{}
 }
 
-func (u *Uploader) marked(chunks int, bytes uint64) {
+// paused tells whether no job may be handed out now. After a failure the store
+// gets a pause, then one pack to try; the others follow when that has succeeded.
+func (u *Uploader) paused() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.status.Uploaded += uint64(chunks)
-	u.status.UploadedBytes += bytes
+	return time.Now().Before(u.notBefore) || u.streak > 0 && u.uploading > 0
+}
+
+// turn waits until this worker may ask the store; false when ctx ends. After a
+// failure one asks, the others wait for what it finds.
+func (u *Uploader) turn(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		u.mu.Lock()
+		wait := time.Until(u.notBefore)
+		if wait <= 0 && (u.streak == 0 || u.trying == 0) {
+			u.trying++
+			u.mu.Unlock()
+			return true
+		}
+		u.mu.Unlock()
+		sleep(ctx, max(wait, u.o.Idle))
+	}
+	return false
+}
+
+func (u *Uploader) turnEnds() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.trying--
+}
+
+// recorded counts a pack that is done.
+func (u *Uploader) recorded(chunks []fs.ChunkInfo, size int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.done = append(u.done, chunks...)
+	u.status.Packs++
+	u.status.PackBytes += uint64(size)
+	u.status.Uploaded += uint64(len(chunks))
+	for _, info := range chunks {
+		u.status.UploadedBytes += uint64(info.Size)
+		delete(u.later, info.ID)
+	}
 }

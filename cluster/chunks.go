@@ -124,12 +124,9 @@ func (n *Node) Mine(info fs.ChunkInfo) bool {
 	return info.Holders[i] == n.o.ID
 }
 
-// MarkDurable records that the object store has these chunks.
-func (n *Node) MarkDurable(ctx context.Context, ids []fs.ChunkID) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	_, err := n.Do(ctx, fs.MarkDurable{Chunks: ids})
+// StorePack records that the object store has a pack of chunks.
+func (n *Node) StorePack(ctx context.Context, op fs.StorePack) error {
+	_, err := n.Do(ctx, op)
 	return err
 }
 

@@ -4,9 +4,7 @@
 // one, each object under a key of its own, bound to the object's name.
 //
 // What it does not hide: how many objects there are, their names, sizes and times.
-// The names of chunks are hashes of their content, so whoever has a file can find
-// out whether it is in the bucket, as far as it is an object of its own. Nor does it
-// notice that an object is an old version of itself.
+// Nor does it notice that an object is an old version of itself.
 //
 // docs/format/objects.md has the picture.
 package seal

@@ -1,11 +1,13 @@
-package cache
+package pack
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +19,7 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write testdata anew; only for a new version, old files stay")
 
-var goldenID = fs.ChunkID{Hash: hashOf(goldenChunk), Gen: 0x1f2e}
+var goldenID = fs.ChunkID{Hash: sha256.Sum256(goldenChunk), Gen: 0x1f2e}
 
 var goldenChunk = []byte("<?php // Silence is golden.\n")
 
@@ -37,8 +39,8 @@ func TestRecordVersion1(t *testing.T) {
 	if string(dump) != hex.Dump(made) {
 		t.Errorf("a record is written as\n%sthe file has\n%s", hex.Dump(made), dump)
 	}
-	got, err := openRecord(undump(t, string(dump)), goldenID)
-	wantBytes(t, "openRecord", got, err, goldenChunk)
+	got, err := Open(undump(t, string(dump)), goldenID)
+	wantBytes(t, "Open", got, err, goldenChunk)
 }
 
 // undump reverses hex.Dump.
@@ -58,13 +60,13 @@ func undump(t *testing.T, dump string) (b []byte) {
 	return b
 }
 
-func TestObjectKey(t *testing.T) {
-	key := ObjectKey(goldenID)
+func TestChunkKey(t *testing.T) {
+	key := ChunkKey(goldenID)
 	h := goldenID.Hash.String()
 	if want := "c/" + h[:2] + "/" + h + "-1f2e"; key != want {
 		t.Errorf("key %s, want %s", key, want)
 	}
-	longest := ObjectKey(fs.ChunkID{Gen: ^fs.Index(0)})
+	longest := ChunkKey(fs.ChunkID{Gen: ^fs.Index(0)})
 	if err := object.CheckKey(longest); err != nil {
 		t.Errorf("%s: %v", longest, err)
 	}
@@ -76,15 +78,15 @@ func TestRecordChecksEveryByte(t *testing.T) {
 	for i := range whole {
 		b := bytes.Clone(whole)
 		b[i] ^= 0x40
-		_, err := openRecord(b, goldenID)
+		_, err := Open(b, goldenID)
 		wantKind(t, "a changed byte", err, fs.ErrCorrupt)
-		_, err = openRecord(whole[:i], goldenID)
+		_, err = Open(whole[:i], goldenID)
 		wantKind(t, "a cut record", err, fs.ErrCorrupt)
 	}
-	_, err := openRecord(append(bytes.Clone(whole), 0), goldenID)
+	_, err := Open(append(bytes.Clone(whole), 0), goldenID)
 	wantKind(t, "a longer record", err, fs.ErrCorrupt)
-	for _, other := range []fs.ChunkID{{Hash: goldenID.Hash, Gen: 1}, {Hash: hashOf(nil), Gen: goldenID.Gen}} {
-		_, err := openRecord(whole, other)
+	for _, other := range []fs.ChunkID{{Hash: goldenID.Hash, Gen: 1}, {Hash: sha256.Sum256(nil), Gen: goldenID.Gen}} {
+		_, err := Open(whole, other)
 		wantKind(t, "another chunk's record", err, fs.ErrCorrupt)
 	}
 }
@@ -96,6 +98,23 @@ func reseal(b []byte) []byte {
 	return b
 }
 
+// record makes the record of a chunk that does not compress.
+func record(id fs.ChunkID, b []byte) []byte { return AppendRecord(nil, id, b) }
+
+func wantKind(t *testing.T, what string, err error, want fs.Kind) {
+	t.Helper()
+	if fs.KindOf(err) != want {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+func wantBytes(t *testing.T, what string, got []byte, err error, want []byte) {
+	t.Helper()
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s: %d bytes, %v; want %d", what, len(got), err, len(want))
+	}
+}
+
 func TestRecordWithRightChecksumsAndWrongContent(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -103,7 +122,8 @@ func TestRecordWithRightChecksumsAndWrongContent(t *testing.T) {
 		kind   fs.Kind
 	}{
 		{"newer version", func(b []byte) { b[4] = 2 }, fs.ErrNotSupported},
-		{"unknown codec", func(b []byte) { b[5] = 1 }, fs.ErrNotSupported},
+		{"unknown codec", func(b []byte) { b[5] = 2 }, fs.ErrNotSupported},
+		{"no zstd frame", func(b []byte) { b[5] = codecZstd }, fs.ErrCorrupt},
 		{"stored size", func(b []byte) { b[8]++ }, fs.ErrCorrupt},
 		{"size", func(b []byte) { b[12]++ }, fs.ErrCorrupt},
 		{"content", func(b []byte) { b[recordHeader] ^= 1 }, fs.ErrCorrupt},
@@ -111,17 +131,58 @@ func TestRecordWithRightChecksumsAndWrongContent(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			b := record(goldenID, goldenChunk)
 			row.change(b)
-			_, err := openRecord(reseal(b), goldenID)
-			wantKind(t, "openRecord", err, row.kind)
+			_, err := Open(reseal(b), goldenID)
+			wantKind(t, "Open", err, row.kind)
 		})
 	}
+}
+
+// TestRecordCompresses: what pays is compressed, what does not is not, and both
+// come back.
+func TestRecordCompresses(t *testing.T) {
+	noise := make([]byte, 100_000)
+	rnd := rand.NewChaCha8([32]byte{})
+	rnd.Read(noise)
+	text := bytes.Repeat([]byte("wp_enqueue_script( 'jquery' );\n"), fs.ChunkMax/31)
+	for _, row := range []struct {
+		name  string
+		chunk []byte
+		codec byte
+		most  int
+	}{
+		{"noise", noise, codecRaw, len(noise)},
+		{"text", text, codecZstd, len(text) / 100},
+		{"one byte", []byte{7}, codecRaw, 1},
+		{"zeros", make([]byte, fs.ChunkMax), codecZstd, 1000},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			id := fs.ChunkID{Hash: sha256.Sum256(row.chunk), Gen: 9}
+			b := AppendRecord([]byte("before"), id, row.chunk)[len("before"):]
+			if b[5] != row.codec || len(b) > row.most+recordHeader {
+				t.Errorf("codec %d, %d bytes; want %d, at most %d", b[5], len(b), row.codec, row.most)
+			}
+			got, err := Open(b, id)
+			wantBytes(t, "Open", got, err, row.chunk)
+		})
+	}
+}
+
+// TestRecordThatExpandsTooFar: a frame of more bytes than the header says is not
+// expanded.
+func TestRecordThatExpandsTooFar(t *testing.T) {
+	big := make([]byte, fs.ChunkMax)
+	id := fs.ChunkID{Hash: sha256.Sum256(big[:100]), Gen: 9}
+	b := AppendRecord(nil, id, big)
+	seal(b, id, codecZstd, 100)
+	_, err := Open(b, id)
+	wantKind(t, "Open", err, fs.ErrCorrupt)
 }
 
 func FuzzOpenRecord(f *testing.F) {
 	f.Add(record(goldenID, goldenChunk))
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, err := openRecord(b, goldenID); err == nil && !bytes.Equal(got, goldenChunk) {
+		if got, err := Open(b, goldenID); err == nil && !bytes.Equal(got, goldenChunk) {
 			t.Errorf("%d bytes passed", len(got))
 		}
 	})
