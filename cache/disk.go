@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wpfs/wpfs/cache/policy"
 	"github.com/wpfs/wpfs/fs"
 )
 
@@ -23,6 +24,7 @@ const (
 	chunkDir      = "chunks"     // chunks/<2 hex>/<64 hex>, the bytes and nothing else
 	tempDir       = "tmp"        // files being written, removed at start
 	quarantineDir = "quarantine" // files that failed their hash, kept for a look
+	indexFile     = "index"      // names, sizes and order, written at the end; see package policy
 	lockFile      = "lock"
 	formatFile    = "format"
 	formatText    = "wpfs cache 1\n"
@@ -33,9 +35,14 @@ const shards = 256
 
 // DiskOptions for OpenDisk; the zero value means the defaults.
 type DiskOptions struct {
-	// ReserveBytes stay free on the file system: Put refuses to go below, so
-	// that the log beside the cache never meets a full disk. Default 1 GiB.
+	// ReserveBytes stay free on the file system, so that the log beside the
+	// cache never meets a full disk: chunks that nobody relies on are dropped
+	// for that, and a put that would go below is refused. Default 1 GiB.
 	ReserveBytes uint64
+	// MaxBytes bounds what is held, in the same way; 0 is no bound.
+	MaxBytes int64
+	// Holdings tells what may be dropped; nil: nothing.
+	Holdings Holdings
 	// OpenFilesMax bounds the chunk files kept open; default 512.
 	OpenFilesMax int
 	// QuarantineMax bounds the corrupt files that are kept; default 64.
@@ -83,34 +90,40 @@ type Disk struct {
 	shard [shards]shard
 	open  *fileSet
 	known *knownSet
+	index *policy.Index
+
+	evicting sync.Mutex   // held by the one who makes room
+	checked  atomic.Int64 // when pinned chunks were looked at last, in Unix ns
+	scanned  atomic.Bool  // index has every chunk
 
 	temps       atomic.Uint64 // names of temporary files
 	writing     atomic.Int64  // bytes of puts that the file system may not have counted yet
 	quarantined atomic.Int64
 	corrupt     atomic.Uint64
 	refused     atomic.Uint64 // puts for lack of space
+	evicted     atomic.Uint64
+	evictedSize atomic.Uint64 // bytes
 	syncFailed  atomic.Pointer[error]
 	closed      atomic.Bool
 }
 
 // shard is one of the directories below chunks. The lock is held while names in
-// it change, so that a check and the change after it are one step.
-type shard struct {
-	mu      sync.Mutex
-	counted bool // the two below are true
-	chunks  int64
-	bytes   int64
-}
+// it change, so that a check and the change after it are one step; the index
+// changes within it.
+type shard struct{ mu sync.Mutex }
 
 // DiskStats are for metrics and status pages.
 type DiskStats struct {
-	Chunks, Bytes int64 // what is held; right once Counted
-	Counted       bool  // Scan has finished
+	Chunks, Bytes int64   // what is held; all of it once Counted
+	Counted       bool    // Scan has finished
+	Pressure      float64 // see Disk.Pressure
 	Free          uint64
 	OpenFiles     int
 	Corrupt       uint64 // files that failed their hash since the start
 	Quarantined   int64  // files in quarantine
 	Refused       uint64 // puts refused for lack of space
+	Evicted       uint64 // chunks dropped to make room
+	EvictedBytes  uint64
 }
 
 // OpenDisk opens the directory, makes it if it is not there (its parent must
@@ -118,7 +131,7 @@ type DiskStats struct {
 // has it open, or if it was written by a newer version.
 func OpenDisk(dir string, o DiskOptions) (*Disk, error) {
 	o.setDefaults()
-	d := &Disk{dir: dir, o: o, open: newFileSet(o.OpenFilesMax), known: newKnownSet(knownMax)}
+	d := &Disk{dir: dir, o: o, open: newFileSet(o.OpenFilesMax), known: newKnownSet(knownMax), index: policy.New(policy.Options{})}
 	if err := d.prepare(); err != nil {
 		if d.lock != nil {
 			d.lock.Close()
@@ -220,76 +233,23 @@ func (d *Disk) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
+	d.saveIndex()
 	d.open.dropAll()
 	return d.lock.Close()
 }
 
-// Scan counts what is held, one shard at a time, while the Disk is in use. It
-// blocks for as long as the file system needs for a stat of every chunk.
-func (d *Disk) Scan(ctx context.Context) error {
-	for i := range shards {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := d.scanShard(byte(i)); err != nil {
-			return fmt.Errorf("count cache %s: %w", d.dir, err)
-		}
-	}
-	return nil
-}
-
-func (d *Disk) scanShard(i byte) error {
-	s := &d.shard[i]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	dir := d.path(chunkDir, hex.EncodeToString([]byte{i}))
-	names, err := d.o.files.List(dir)
-	if err != nil {
-		return err
-	}
-	s.chunks, s.bytes = 0, 0
-	for _, name := range names {
-		st, err := d.o.files.Stat(filepath.Join(dir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		s.chunks++
-		s.bytes += st.size
-	}
-	s.counted = true
-	return nil
-}
-
 // Stats reads the counters; it asks the file system for the free space.
 func (d *Disk) Stats() DiskStats {
+	x := d.index.Stats()
 	st := DiskStats{
-		Counted: true, OpenFiles: d.open.count(), Corrupt: d.corrupt.Load(),
-		Quarantined: d.quarantined.Load(), Refused: d.refused.Load(),
-	}
-	for i := range d.shard {
-		s := &d.shard[i]
-		s.mu.Lock()
-		st.Chunks += s.chunks
-		st.Bytes += s.bytes
-		st.Counted = st.Counted && s.counted
-		s.mu.Unlock()
+		Chunks: int64(x.Chunks), Bytes: x.Bytes, Counted: d.scanned.Load(), Pressure: d.Pressure(),
+		OpenFiles: d.open.count(), Corrupt: d.corrupt.Load(), Quarantined: d.quarantined.Load(), Refused: d.refused.Load(),
+		Evicted: d.evicted.Load(), EvictedBytes: d.evictedSize.Load(),
 	}
 	if free, err := d.o.files.Free(d.dir); err == nil {
 		st.Free = free
 	}
 	return st
-}
-
-// account is called with mu held. Before the shard was counted it has no effect:
-// the scan will see the change.
-func (s *shard) account(chunks, bytes int64) {
-	if s.counted {
-		s.chunks += chunks
-		s.bytes += bytes
-	}
 }
 
 func (d *Disk) path(parts ...string) string {

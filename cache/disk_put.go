@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/wpfs/wpfs/fs"
 )
@@ -14,13 +15,14 @@ import (
 // and their name are on the disk when it returns; without, they are whole or
 // absent after a crash of this process and may be anything after one of the
 // machine, which the next process finds out. Putting what is there already is
-// cheap. ErrNoSpace if the reserve would be touched. b is not kept.
+// cheap. ErrNoSpace if there is no room and nothing to drop for it. b is not
+// kept. The chunk is not dropped before Cited, or for an hour.
 func (d *Disk) Put(b []byte, sync bool) (fs.Hash, error) {
 	h := fs.Hash(sha256.Sum256(b))
 	if err := checkSize(len(b)); err != nil {
 		return h, fail("put chunk", h, err)
 	}
-	if err := d.store(h, b, sync); err != nil {
+	if err := d.store(h, b, sync, true); err != nil {
 		return h, fail("put chunk", h, err)
 	}
 	return h, nil
@@ -35,8 +37,23 @@ func (d *Disk) Keep(h fs.Hash, b []byte, sync bool) error {
 	if sha256.Sum256(b) != h {
 		return fail("keep chunk", h, fs.ErrCorrupt)
 	}
-	if err := d.store(h, b, sync); err != nil {
+	if err := d.store(h, b, sync, true); err != nil {
 		return fail("keep chunk", h, err)
+	}
+	return nil
+}
+
+// Cache stores a copy that nobody will rely on, for the next reader: ErrCorrupt
+// if b does not match h.
+func (d *Disk) Cache(h fs.Hash, b []byte) error {
+	if err := checkSize(len(b)); err != nil {
+		return fail("cache chunk", h, err)
+	}
+	if sha256.Sum256(b) != h {
+		return fail("cache chunk", h, fs.ErrCorrupt)
+	}
+	if err := d.store(h, b, false, false); err != nil {
+		return fail("cache chunk", h, err)
 	}
 	return nil
 }
@@ -54,8 +71,9 @@ var errClosed = errors.New("the cache is closed")
 // to share was removed meanwhile.
 const storeTries = 5
 
-// store is Put for bytes that are known to match h.
-func (d *Disk) store(h fs.Hash, b []byte, sync bool) (err error) {
+// store is Put for bytes that are known to match h. owed: somebody is about to
+// rely on this copy.
+func (d *Disk) store(h fs.Hash, b []byte, sync, owed bool) (err error) {
 	if d.closed.Load() {
 		return errClosed
 	}
@@ -66,10 +84,13 @@ func (d *Disk) store(h fs.Hash, b []byte, sync bool) (err error) {
 	}
 	for range storeTries {
 		var replaces bool
+		if owed {
+			d.renew(h)
+		}
 		if replaces, err = d.reuse(h, sync); errors.Is(err, fs.ErrNotFound) {
 			// A file that has to be replaced may have been promised to survive
 			// a power cut; so must its successor.
-			err = d.write(h, b, sync || replaces)
+			err = d.write(h, b, sync || replaces, owed)
 		}
 		if !errors.Is(err, errVanished) {
 			return err
@@ -81,20 +102,33 @@ func (d *Disk) store(h fs.Hash, b []byte, sync bool) (err error) {
 // errVanished: a file that was there is not any more.
 var errVanished = errors.New("the chunk was removed meanwhile")
 
+// renew keeps the chunk's file, if there is one, from being dropped. Whoever
+// drops one decides under the same lock, so afterwards it is gone or it stays.
+func (d *Disk) renew(h fs.Hash) {
+	s := d.shardOf(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.index.Renew(h)
+}
+
 // write is store where there is no file to make do with.
-func (d *Disk) write(h fs.Hash, b []byte, sync bool) error {
+func (d *Disk) write(h fs.Hash, b []byte, sync, owed bool) error {
 	d.writing.Add(int64(len(b)))
 	defer d.writing.Add(-int64(len(b)))
-	if err := d.checkRoom(); err != nil {
+	if err := d.makeRoom(); err != nil {
 		d.refused.Add(1)
 		return err
 	}
 	temp := d.path(tempDir, fmt.Sprintf("%d-%s", d.temps.Add(1), hex.EncodeToString(h[:4])))
 	st, err := d.writeTemp(temp, b, sync)
+	if errors.Is(err, syscall.ENOSPC) && d.evict(2*int64(len(b))) > 0 {
+		// The file system was fuller than it said, or a quota is.
+		st, err = d.writeTemp(temp, b, sync)
+	}
 	if err != nil {
 		return err
 	}
-	placed, err := d.place(temp, h, st)
+	placed, err := d.place(temp, h, st, owed)
 	switch {
 	case err != nil || !sync:
 		return err
@@ -155,19 +189,6 @@ func (d *Disk) acquireNamed(h fs.Hash) (*chunkFile, error) {
 	}
 }
 
-// checkRoom refuses what would leave less than the reserve.
-func (d *Disk) checkRoom() error {
-	free, err := d.o.files.Free(d.dir)
-	if err != nil {
-		return err
-	}
-	if writing := uint64(d.writing.Load()); free < writing+d.o.ReserveBytes {
-		return &fs.Error{Op: "check space", Name: d.dir, Kind: fs.ErrNoSpace,
-			Err: fmt.Errorf("%d bytes are free, %d are kept in reserve", free, d.o.ReserveBytes)}
-	}
-	return nil
-}
-
 // writeTemp makes a file of b. After a failure there is none.
 func (d *Disk) writeTemp(path string, b []byte, sync bool) (st stat, err error) {
 	f, err := d.o.files.Create(path)
@@ -196,7 +217,7 @@ func (d *Disk) discard(path string) { _ = d.o.files.Remove(path) }
 
 // place gives the temporary file its name, unless the name is taken: everything
 // that has it came through here, whole.
-func (d *Disk) place(temp string, h fs.Hash, st stat) (placed bool, err error) {
+func (d *Disk) place(temp string, h fs.Hash, st stat, owed bool) (placed bool, err error) {
 	s := d.shardOf(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,6 +225,7 @@ func (d *Disk) place(temp string, h fs.Hash, st stat) (placed bool, err error) {
 	_, err = d.o.files.Stat(path)
 	if err == nil {
 		d.discard(temp)
+		d.index.Add(h, st.size, owed)
 		return false, nil
 	}
 	if errors.Is(err, os.ErrNotExist) {
@@ -213,7 +235,7 @@ func (d *Disk) place(temp string, h fs.Hash, st stat) (placed bool, err error) {
 		d.discard(temp)
 		return false, err
 	}
-	s.account(1, st.size)
+	d.index.Add(h, st.size, owed)
 	d.known.verified(h, st.ino)
 	d.open.drop(h)
 	return true, nil
@@ -272,18 +294,18 @@ func (d *Disk) Remove(h fs.Hash) error {
 	s := d.shardOf(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := d.chunkPath(h)
-	st, err := d.o.files.Stat(path)
-	if err == nil {
-		err = d.o.files.Remove(path)
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := d.removeLocked(h); err != nil {
 		return fail("remove chunk", h, err)
 	}
-	s.account(-1, -st.size)
+	return nil
+}
+
+// removeLocked is Remove with the shard's lock held.
+func (d *Disk) removeLocked(h fs.Hash) error {
+	if err := d.o.files.Remove(d.chunkPath(h)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	d.index.Remove(h)
 	d.known.forget(h)
 	d.open.drop(h)
 	return nil
@@ -296,7 +318,7 @@ func (d *Disk) removeFile(c *chunkFile) {
 	defer s.mu.Unlock()
 	path := d.chunkPath(c.hash)
 	if st, err := d.o.files.Stat(path); err == nil && st.ino == c.stat.ino && d.o.files.Remove(path) == nil {
-		s.account(-1, -st.size)
+		d.index.Remove(c.hash)
 	}
 	d.known.forget(c.hash)
 	d.open.dropFile(c)

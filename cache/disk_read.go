@@ -37,6 +37,7 @@ func (d *Disk) ReadAt(h fs.Hash, size uint32, p []byte, off int64) (int, error) 
 		return 0, nil
 	}
 	p = p[:min(int64(len(p)), c.stat.size-off)]
+	d.index.Use(h)
 	if n, err := c.f.ReadAt(p, off); n < len(p) {
 		return 0, fail("read chunk", h, unexpected(err))
 	}
@@ -184,13 +185,13 @@ func (d *Disk) moveAway(c *chunkFile) (kept string, err error) {
 		kept = d.path(quarantineDir, fmt.Sprintf("%s-%d", c.hash, st.ino))
 		if d.o.files.Rename(path, kept) == nil {
 			d.quarantined.Add(1)
-			s.account(-1, -st.size)
+			d.index.Remove(c.hash)
 			return kept, nil
 		}
 	}
 	if err := d.o.files.Remove(path); err != nil {
 		return "", err
 	}
-	s.account(-1, -st.size)
+	d.index.Remove(c.hash)
 	return "", nil
 }

@@ -94,6 +94,14 @@ func (s *fileSet) release(c *chunkFile) {
 	}
 }
 
+// inUse tells whether somebody has acquired the file of h.
+func (s *fileSet) inUse(h fs.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.open[h]
+	return c != nil && c.refs > 0
+}
+
 // drop forgets the open file of h: the next acquire opens what is there then.
 func (s *fileSet) drop(h fs.Hash) {
 	s.mu.Lock()

@@ -93,12 +93,14 @@ func (t *Tier) fetch(ctx context.Context, chunk fs.ChunkInfo, local error) ([]by
 		return nil, err
 	}
 	t.count.fillBytes.Add(uint64(len(b)))
-	err = t.disk.store(h, b, t.owes(chunk, local))
+	owed := t.owes(chunk, local)
+	err = t.disk.store(h, b, owed, owed)
 	if err != nil {
 		t.count.keepErrors.Add(1)
+		t.unkept.add(h, b)
 	}
 	if failed := err != nil; t.keepFail.Swap(failed) != failed && failed {
-		t.log.Warn("content that was fetched cannot be kept on the disk and will be fetched again each time", "error", err)
+		t.log.Warn("content that was fetched cannot be kept on the disk: the next reader fetches it again", "error", err)
 	}
 	return b, nil
 }

@@ -98,8 +98,8 @@ func (t *Tier) runKeeper(ctx context.Context) {
 			}
 			continue
 		}
-		// Keep compares the hash: nothing wrong gets onto the disk.
-		if err := t.disk.Keep(h, b, false); err != nil {
+		// Cache compares the hash: nothing wrong gets onto the disk.
+		if err := t.disk.Cache(h, b); err != nil {
 			t.count.keepErrors.Add(1)
 			t.log.Debug("inline content was not kept on the disk", "chunk", h, "error", err)
 		}

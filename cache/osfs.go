@@ -34,8 +34,9 @@ type file interface {
 
 // stat is what tells one file from another of the same name.
 type stat struct {
-	ino  uint64
-	size int64
+	ino     uint64
+	size    int64
+	changed uint32 // Unix seconds of the last change of its bytes
 }
 
 // osFiles is the real thing.
@@ -76,7 +77,7 @@ func (osFiles) Stat(path string) (stat, error) {
 }
 
 func statOf(info os.FileInfo) stat {
-	s := stat{size: info.Size()}
+	s := stat{size: info.Size(), changed: uint32(info.ModTime().Unix())}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.ino = sys.Ino
 	}

@@ -22,7 +22,7 @@ func (t *Tier) Put(ctx context.Context, b []byte, sync bool) (fs.Hash, []fs.Node
 	pushed := make(chan []fs.NodeID, 1)
 	go func() { pushed <- t.replicate(ctx, h, b, sync) }()
 
-	err := t.disk.store(h, b, sync)
+	err := t.disk.store(h, b, sync, true)
 	if err != nil {
 		cancel()
 	}

@@ -48,6 +48,7 @@ type Tier struct {
 
 	suspects suspects
 	keep     keeper
+	unkept   unkept
 	offers   *offers
 	fills    chan struct{} // a token for each fetch under way
 	ranges   rangeSet
@@ -84,15 +85,10 @@ func NewTier(o TierOptions) (*Tier, error) {
 }
 
 // Run does what need not be waited for: it stores what KeepInline was given,
-// fetches what Offer was told of, and counts what is on the disk. It returns nil
-// when ctx ends.
+// fetches what Offer was told of, and runs the disk. It returns nil when ctx ends.
 func (t *Tier) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := t.disk.Scan(ctx); err != nil && ctx.Err() == nil {
-			t.log.Error("the cache cannot be counted; its size is not shown", "error", err)
-		}
-	})
+	wg.Go(func() { _ = t.disk.Run(ctx) }) // nil: it goes on through every failure
 	for range prefetchers {
 		wg.Go(func() { t.prefetch(ctx) })
 	}
@@ -120,6 +116,10 @@ func (t *Tier) ReadAt(ctx context.Context, chunk fs.ChunkInfo, p []byte, off int
 	}
 	if b := t.keep.get(h); len(b) == int(chunk.Size) {
 		t.count.readsInline.Add(1)
+		return copy(p, b[off:]), nil
+	}
+	if b := t.unkept.get(h); len(b) == int(chunk.Size) {
+		t.count.readsFilled.Add(1)
 		return copy(p, b[off:]), nil
 	}
 	n, err := t.disk.ReadAt(h, chunk.Size, p, off)

@@ -80,6 +80,7 @@ func (n *Node) apply(at fs.Index, entry []byte) error {
 			n.propose.applied(c.Session, c.Seq, results[i])
 		}
 		n.offerContent(at, batch[i].Op, results[i])
+		n.citedContent(batch[i].Op, results[i])
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ type Node struct {
 	chunks  ChunkServer
 	holder  Holder
 	offer   func(fs.ChunkInfo) // nil: nobody wants to know
+	cited   func(fs.Hash)      // nil: the same
 	propose *proposer
 	batcher atomic.Pointer[batcher]   // nil: not leading
 	rf      atomic.Pointer[raft.Raft] // nil until this node takes part

@@ -37,6 +37,8 @@ var layers = []layer{
 	{"fs/object/", []string{"fs/object"}, "a driver or a wrapper knows the interface, never another driver"},
 	{"cache", []string{"fs", "fs/object", "cache/pack"}, "peers reach it through an interface of its own"},
 	{"cache/pack", []string{"fs", "fs/object"}, "the format of content in the bucket is read without a cache, too"},
+	{"cache", []string{"fs", "fs/object", "cache/policy"}, "peers reach it through an interface of its own"},
+	{"cache/policy", []string{"fs"}, "names, sizes and order: it touches no file and knows no cluster"},
 	{"cache/", []string{"fs", "fs/object", "cache"}, "helpers of cache and its tests"},
 	{"cluster/wire", nil, "bytes on one port; it does not know what they say"},
 	{"cluster/member", nil, "who seems alive; decides nothing"},

@@ -16,6 +16,8 @@ const (
 	nodeIDMax   = 63
 	replicasMax = 5
 	peersMax    = 50
+
+	cacheBytesMin = 16 << 20 // four of the largest chunks
 )
 
 var nodeIDRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -32,6 +34,7 @@ func (c *Config) Validate() error {
 	c.validateNode(rule)
 	c.validateCluster(rule)
 	rule(filepath.IsAbs(c.Cache.Dir), "cache.dir", "must be an absolute path, is %q", c.Cache.Dir)
+	rule(c.Cache.MaxBytes == 0 || c.Cache.MaxBytes >= cacheBytesMin, "cache.max_bytes", "must be 0 (no bound) or at least %s, is %s", Bytes(cacheBytesMin), c.Cache.MaxBytes)
 	rule(c.Cache.ReserveBytes >= 0, "cache.reserve_bytes", "must not be negative, is %d", c.Cache.ReserveBytes)
 	rule(c.Cache.PrefetchRate >= 0, "cache.prefetch_rate", "must not be negative, is %d", c.Cache.PrefetchRate)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))

@@ -77,7 +77,9 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	if n.cluster, err = cluster.Open(n.clusterOptions()); err != nil {
 		return nil, err
 	}
-	if n.disk, err = cache.OpenDisk(cfg.Cache.Dir, cache.DiskOptions{ReserveBytes: uint64(cfg.Cache.ReserveBytes), Log: log}); err != nil {
+	if n.disk, err = cache.OpenDisk(cfg.Cache.Dir, cache.DiskOptions{
+		ReserveBytes: uint64(cfg.Cache.ReserveBytes), MaxBytes: int64(cfg.Cache.MaxBytes), Holdings: n.cluster, Log: log,
+	}); err != nil {
 		return nil, err
 	}
 	staging := filepath.Join(cfg.Node.DataDir, "staging")
@@ -96,6 +98,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	}
 	reg.MustRegister(newPartMetrics(n))
 	n.cluster.SetChunks(n.disk)
+	n.cluster.SetCited(n.disk.Cited)
 	n.cluster.SetKeepInline(n.tier.KeepInline)
 	n.cluster.SetHolder(n.vfs)
 	if cfg.Mount.Path != "" { // nobody reads anything on a witness
