@@ -19,8 +19,8 @@ type Peers interface {
 	Others() []fs.NodeID
 	// Fetch asks node for a chunk of size bytes. The answer is not trusted.
 	Fetch(ctx context.Context, node fs.NodeID, h fs.Hash, size uint32) ([]byte, error)
-	// Push stores a chunk at node, with sync on its disk. b must not be kept
-	// after it returns.
+	// Push stores a chunk at node, with sync on its disk: ErrNoSpace if that is
+	// full. b must not be kept after it returns.
 	Push(ctx context.Context, node fs.NodeID, h fs.Hash, b []byte, sync bool) error
 }
 
@@ -29,8 +29,12 @@ type Peers interface {
 // first from waiting for it.
 const suspectFor = 5 * time.Second
 
+// fullFor is how long a node that had no room comes after those.
+const fullFor = 30 * time.Second
+
 // suspects remembers nodes that failed lately.
 type suspects struct {
+	span  time.Duration // how long; 0: suspectFor
 	mu    sync.Mutex
 	until map[fs.NodeID]time.Time
 }
@@ -41,7 +45,11 @@ func (s *suspects) add(node fs.NodeID) {
 	if s.until == nil {
 		s.until = make(map[fs.NodeID]time.Time)
 	}
-	s.until[node] = time.Now().Add(suspectFor)
+	span := s.span
+	if span == 0 {
+		span = suspectFor
+	}
+	s.until[node] = time.Now().Add(span)
 }
 
 func (s *suspects) clear(node fs.NodeID) {

@@ -3,14 +3,20 @@ package cache
 import (
 	"context"
 	"crypto/sha256"
-	"sync"
+	"errors"
+	"time"
 
 	"github.com/wpfs/wpfs/fs"
 )
 
+// pushMiB is added to the time for a push for each MiB of the chunk.
+const pushMiB = 500 * time.Millisecond
+
 // Put implements [fs.Chunks]: b is on this node's disk and, as far as there are
-// live nodes, on Replicas-1 others; all of them are named. It fails if this
-// node's disk does not take b, or if ctx ends before there are enough copies.
+// live nodes, on Replicas-1 others; all of them are named. A node that is slow is
+// not waited for while another one is there; see pushes. If this node's disk has
+// no room, Replicas others must have it. Put fails if that cannot be, or if ctx
+// ends before there are enough copies.
 func (t *Tier) Put(ctx context.Context, b []byte, sync bool) (fs.Hash, []fs.NodeID, error) {
 	h := fs.Hash(sha256.Sum256(b))
 	if err := checkSize(len(b)); err != nil {
@@ -19,73 +25,135 @@ func (t *Tier) Put(ctx context.Context, b []byte, sync bool) (fs.Hash, []fs.Node
 	t.count.puts.Add(1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pushed := make(chan []fs.NodeID, 1)
-	go func() { pushed <- t.replicate(ctx, h, b, sync) }()
-
+	p := t.newPushes(h, b, sync)
+	pushed := make(chan struct{})
+	go func() { defer close(pushed); p.run(ctx, t.replicas-1) }()
 	err := t.disk.store(h, b, sync, true)
-	if err != nil {
+	full := fs.KindOf(fail("put chunk", h, err)) == fs.ErrNoSpace && len(t.peers.Others()) >= t.replicas
+	if err != nil && !full {
 		cancel()
 	}
-	others := <-pushed // b is the caller's again only after this
+	<-pushed // b is the caller's again only after this
+	if full {
+		p.run(ctx, t.replicas)
+		if len(p.got) >= t.replicas {
+			t.count.elsewhere.Add(1)
+			t.noteReplicas(len(p.got))
+			return h, p.got, nil
+		}
+	}
 	if err != nil {
 		return h, nil, fail("put chunk", h, err)
 	}
-	if len(others) < t.replicas-1 && ctx.Err() != nil {
+	if len(p.got) < t.replicas-1 && ctx.Err() != nil {
 		return h, nil, fail("put chunk", h, ctx.Err())
 	}
-	t.noteReplicas(len(others) + 1)
-	return h, append([]fs.NodeID{t.peers.Self()}, others...), nil
+	t.noteReplicas(len(p.got) + 1)
+	return h, append([]fs.NodeID{t.peers.Self()}, p.got...), nil
 }
 
-// replicate pushes b to Replicas-1 other nodes at the same time. A node that
-// fails is replaced by the next one that was not tried yet. It returns when
-// nobody uses b any more.
-func (t *Tier) replicate(ctx context.Context, h fs.Hash, b []byte, synced bool) []fs.NodeID {
-	candidates := t.suspects.last(t.peers.Others())
-	var mu sync.Mutex
-	var got []fs.NodeID
-	take := func() (fs.NodeID, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(candidates) == 0 || ctx.Err() != nil {
-			return "", false
+// pushes is the copies of one chunk on their way to other nodes.
+type pushes struct {
+	t      *Tier
+	hash   fs.Hash
+	b      []byte
+	sync   bool
+	left   []fs.NodeID // not tried yet, the best first
+	got    []fs.NodeID // have it
+	result chan pushed
+	active int
+}
+
+// pushed is the end of one push.
+type pushed struct {
+	node fs.NodeID
+	err  error
+}
+
+func (t *Tier) newPushes(h fs.Hash, b []byte, sync bool) *pushes {
+	// Nodes that said that they are full last, and before them those that failed.
+	nodes := t.full.last(t.suspects.last(t.paces.quickFirst(t.peers.Others())))
+	return &pushes{t: t, hash: h, b: b, sync: sync, left: nodes, result: make(chan pushed, len(nodes))}
+}
+
+// run pushes until want nodes have the chunk, nobody is left to try, or ctx ends.
+// A node that fails is replaced by the next at once; beside one that takes longer
+// than it usually does the next is tried as well, and the first to have it counts.
+// It returns when nobody uses the bytes any more.
+func (p *pushes) run(ctx context.Context, want int) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hedge := time.NewTimer(time.Hour)
+	defer hedge.Stop()
+	next := func() {
+		if len(p.left) == 0 || ctx.Err() != nil {
+			return
 		}
-		node := candidates[0]
-		candidates = candidates[1:]
-		return node, true
+		node := p.left[0]
+		p.left = p.left[1:]
+		p.active++
+		hedge.Reset(p.t.paces.usual(node, len(p.b)) + pushHedge)
+		go func() { p.result <- pushed{node, p.t.push(ctx, node, p.hash, p.b, p.sync)} }()
 	}
-	var wg sync.WaitGroup
-	for range t.replicas - 1 {
-		wg.Go(func() {
-			for node, ok := take(); ok; node, ok = take() {
-				if t.push(ctx, node, h, b, synced) {
-					mu.Lock()
-					got = append(got, node)
-					mu.Unlock()
-					return
-				}
+	for range want - len(p.got) {
+		next()
+	}
+	for p.active > 0 && len(p.got) < want {
+		select {
+		case r := <-p.result:
+			if p.ended(r); r.err != nil {
+				next()
 			}
-		})
+		case <-hedge.C:
+			if p.active < want-len(p.got)+pushHedgeMax {
+				next()
+			}
+		}
 	}
-	wg.Wait()
-	return got
+	cancel()
+	for p.active > 0 { // soon: see Peers
+		p.ended(<-p.result)
+	}
 }
 
-func (t *Tier) push(ctx context.Context, node fs.NodeID, h fs.Hash, b []byte, synced bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
+func (p *pushes) ended(r pushed) {
+	p.active--
+	if r.err == nil {
+		p.got = append(p.got, r.node)
+	}
+}
+
+func (t *Tier) push(parent context.Context, node fs.NodeID, h fs.Hash, b []byte, synced bool) error {
+	limit := t.pushTimeout
+	if t.suspects.has(node) {
+		limit = suspectPush
+	}
+	ctx, cancel := context.WithTimeout(parent, limit+pushMiB*time.Duration(len(b))/(1<<20))
 	defer cancel()
 	t.count.pushes.Add(1)
+	start := time.Now()
 	err := t.peers.Push(ctx, node, h, b, synced)
-	if err == nil {
+	switch {
+	case err == nil:
+		t.paces.note(node, len(b), time.Since(start))
 		t.suspects.clear(node)
-		return true
-	}
-	if ctx.Err() == nil || ctx.Err() == context.DeadlineExceeded {
+		t.full.clear(node)
+	case errors.Is(err, fs.ErrNoSpace):
+		t.count.pushErrors.Add(1)
+		if !t.full.has(node) {
+			t.log.Warn("a node's disk is full; new content goes to others", "node", node, "error", err)
+		}
+		t.full.add(node)
+	case parent.Err() == nil:
 		t.count.pushErrors.Add(1)
 		t.suspects.add(node)
 		t.log.Debug("a node did not take a copy of a chunk", "node", node, "chunk", h, "error", err)
+	default: // another one was quicker: this one had its time, and a little more
+		if time.Since(start) > t.paces.usual(node, len(b))+pushHedge {
+			t.suspects.add(node)
+		}
 	}
-	return false
+	return err
 }
 
 // noteReplicas counts what has too few copies and says so when that begins and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -142,13 +143,14 @@ func TestPutRefusedByOwnDisk(t *testing.T) {
 	})
 }
 
-// TestPutPassesAHungNode: by its limit the first time, at once from then on.
+// TestPutPassesAHungNode: a node that hangs costs the first put what is usual and
+// a little more, and the next ones nothing.
 func TestPutPassesAHungNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, "a", "b", "c")
 		c.set("b", hangs)
 		tier := tierOf(t, c, "a", nil)
-		for i, most := range []time.Duration{pushTimeout, 0} {
+		for i, most := range []time.Duration{paceUnknown + pushHedge, 0} {
 			start := time.Now()
 			_, holders, err := tier.Put(t.Context(), content(i, 10), true)
 			if err != nil || !sameNodes(holders, nodes("ac")) {
@@ -159,6 +161,84 @@ func TestPutPassesAHungNode(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPutWaitsForTheOnlyOther: with nobody else to ask, a node that hangs has its
+// full time, once; then less, until it answers again.
+func TestPutWaitsForTheOnlyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, "a", "b")
+		c.set("b", hangs)
+		tier := tierOf(t, c, "a", func(o *TierOptions) { o.PushTimeout = 3 * time.Second })
+		for i, most := range []time.Duration{3 * time.Second, suspectPush} {
+			b := content(i, 10)
+			start := time.Now()
+			_, holders, err := tier.Put(t.Context(), b, true)
+			if err != nil || !sameNodes(holders, nodes("a")) {
+				t.Errorf("Put %d: %v, %v", i, holders, err)
+			}
+			if took := time.Since(start); took < most || took > most+pushMiB {
+				t.Errorf("put %d took %v, want %v", i, took, most)
+			}
+		}
+		c.set("b", 0)
+		if _, holders, err := tier.Put(t.Context(), content(9, 10), true); err != nil || !sameNodes(holders, nodes("ab")) {
+			t.Errorf("Put: %v, %v", holders, err)
+		}
+	})
+}
+
+// TestSlowNodeComesLast: a node that is much slower than another is asked after it.
+func TestSlowNodeComesLast(t *testing.T) {
+	var p paces
+	p.note("b", 1<<20, 800*time.Millisecond)
+	p.note("c", 1<<20, 20*time.Millisecond)
+	for range 20 {
+		p.note("d", 1<<20, 30*time.Millisecond)
+	}
+	if got := p.quickFirst(nodes("bcd")); !slices.Equal(got, nodes("cdb")) {
+		t.Errorf("order %v", got)
+	}
+	for range 40 {
+		p.note("b", 4<<20, 80*time.Millisecond)
+	}
+	if got := p.quickFirst(nodes("bcd")); !slices.Equal(got, nodes("bcd")) {
+		t.Errorf("order %v after the slow one has become quick", got)
+	}
+}
+
+// TestFullNodeIsPassed: a node without room is passed at once, and so is the own
+// disk while enough others have room; with too few others the put is refused.
+func TestFullNodeIsPassed(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	noRoom := func(n fs.NodeID, full bool) {
+		var free uint64 = 1 << 40
+		if full {
+			free = 0
+		}
+		c.disks[n] = openDisk(t, filepath.Join(ramDir(t), "cache"), DiskOptions{ReserveBytes: 1, files: freeFiles{osFiles{}, free}})
+	}
+	noRoom("b", true)
+	tier := tierOf(t, c, "a", nil)
+	for i := range 3 {
+		_, holders, err := tier.Put(t.Context(), content(i, 10), true)
+		if err != nil || !sameNodes(holders, nodes("ac")) {
+			t.Errorf("Put: %v, %v", holders, err)
+		}
+	}
+	if c.pushes["b"] != 1 {
+		t.Errorf("the full node was asked %d times", c.pushes["b"])
+	}
+	noRoom("b", false)
+	noRoom("a", true)
+	tier = tierOf(t, c, "a", nil)
+	_, holders, err := tier.Put(t.Context(), content(7, 10), true)
+	if err != nil || !sameNodes(holders, nodes("bc")) || tier.Stats().Elsewhere != 1 {
+		t.Errorf("Put on a full node: %v, %v", holders, err)
+	}
+	c.kill("c")
+	_, _, err = tier.Put(t.Context(), content(8, 10), true)
+	wantKind(t, "Put on a full node with one other", err, fs.ErrNoSpace)
 }
 
 func TestPutIsInterrupted(t *testing.T) {

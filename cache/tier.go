@@ -18,7 +18,10 @@ const (
 	fillsMax         = 16                     // chunks fetched at the same time
 	fetchTimeout     = 5 * time.Second        // for one chunk from one node
 	storeTimeout     = 60 * time.Second       // for one chunk from the object store, retries included
-	pushTimeout      = 5 * time.Second        // for one chunk to one node
+	pushTimeoutMax   = 5 * time.Second        // for one chunk to one node, unless TierOptions say otherwise
+	suspectPush      = time.Second            // the same for a node that failed lately
+	pushHedge        = 150 * time.Millisecond // longer than usual, and another node is tried as well
+	pushHedgeMax     = 2                      // nodes tried in addition
 	hedgeAfter       = 300 * time.Millisecond // then the next source is asked as well
 	hedgeMax         = 3                      // sources asked at the same time
 	peersBeforeStore = 8                      // nodes asked for a chunk that the object store has
@@ -32,6 +35,9 @@ type TierOptions struct {
 	// Replicas is on how many nodes' disks Put wants a chunk, this one
 	// included; default 2. With fewer live nodes it makes do.
 	Replicas int
+	// PushTimeout is how long one node may take for a copy when there is no
+	// other to ask, not counting half a second per MiB. Default 5 s.
+	PushTimeout time.Duration
 	// PrefetchBytesPerSecond bounds what Offer fetches; 0 is no bound.
 	PrefetchBytesPerSecond int64
 	Log                    *slog.Logger // default: discarded
@@ -46,7 +52,11 @@ type Tier struct {
 	replicas int
 	log      *slog.Logger
 
+	pushTimeout time.Duration
+
 	suspects suspects
+	full     suspects // had no room lately
+	paces    paces
 	keep     keeper
 	unkept   unkept
 	offers   *offers
@@ -77,7 +87,11 @@ func NewTier(o TierOptions) (*Tier, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.PushTimeout <= 0 {
+		o.PushTimeout = pushTimeoutMax
+	}
 	return &Tier{
+		pushTimeout: o.PushTimeout, full: suspects{span: fullFor},
 		disk: o.Disk, peers: o.Peers, store: o.Store, replicas: o.Replicas, log: o.Log,
 		fills: make(chan struct{}, fillsMax), flights: make(map[fs.Hash]*flight),
 		keep: keeper{wake: make(chan struct{}, 1)}, offers: newOffers(o.PrefetchBytesPerSecond),
@@ -141,7 +155,7 @@ type counters struct {
 	fillsPeer, fillsStore, fillsFailed   atomic.Uint64
 	fillBytes, fetchErrors, wrongBytes   atomic.Uint64
 	puts, pushes, pushErrors, underCount atomic.Uint64
-	keepErrors                           atomic.Uint64
+	keepErrors, elsewhere                atomic.Uint64
 	prefetched, offersDropped            atomic.Uint64
 }
 
@@ -154,6 +168,7 @@ type TierStats struct {
 	WrongBytes                          uint64 // answers that did not match their hash
 	Puts                                uint64
 	Pushes, PushErrors                  uint64 // to other nodes
+	Elsewhere                           uint64 // puts that found no room here, and enough on other nodes
 	UnderReplicated                     uint64 // puts that found fewer nodes than asked for
 	KeepErrors                          uint64 // filled or inline chunks that could not be stored
 	KeepDropped                         uint64 // inline chunks that the queue had no room for
@@ -171,7 +186,7 @@ func (t *Tier) Stats() TierStats {
 		FillsPeer: c.fillsPeer.Load(), FillsStore: c.fillsStore.Load(), FillsFailed: c.fillsFailed.Load(),
 		FillBytes: c.fillBytes.Load(), FetchErrors: c.fetchErrors.Load(), WrongBytes: c.wrongBytes.Load(),
 		Puts: c.puts.Load(), Pushes: c.pushes.Load(), PushErrors: c.pushErrors.Load(),
-		UnderReplicated: c.underCount.Load(), KeepErrors: c.keepErrors.Load(),
+		Elsewhere: c.elsewhere.Load(), UnderReplicated: c.underCount.Load(), KeepErrors: c.keepErrors.Load(),
 		KeepDropped: dropped, KeepQueue: queue,
 		Prefetched: c.prefetched.Load(), OffersDropped: c.offersDropped.Load(),
 	}

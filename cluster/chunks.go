@@ -55,13 +55,21 @@ func (n *Node) Fetch(ctx context.Context, node fs.NodeID, h fs.Hash, size uint32
 }
 
 // Push gives one node a chunk and returns when it has it on disk, with sync
-// fsynced.
+// fsynced. It does not wait for a connection that stands still when ctx ends.
 func (n *Node) Push(ctx context.Context, node fs.NodeID, h fs.Hash, b []byte, sync bool) error {
 	msg := make([]byte, 0, len(h)+1+len(b))
 	msg = append(msg, h[:]...)
 	msg = append(msg, boolByte(sync))
 	msg = append(msg, b...)
-	if _, err := n.call(ctx, node, methodPush, msg); err != nil {
+	done := make(chan error, 1)
+	go func() { _, err := n.call(ctx, node, methodPush, msg); done <- err }() // bounded by the hub's write timeout
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = &fs.Error{Op: "call", Kind: fs.ErrIO, Err: ctx.Err()}
+	}
+	if err != nil {
 		return fmt.Errorf("push chunk %s to node %s: %w", h, node, err)
 	}
 	return nil
