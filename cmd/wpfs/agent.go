@@ -242,6 +242,7 @@ func (a *agent) Status() Status {
 	st.UptimeS = time.Since(a.started).Seconds()
 	st.Draining = a.draining.Load()
 	st.judge()
+	st.warn()
 	return st
 }
 

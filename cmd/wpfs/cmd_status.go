@@ -68,6 +68,13 @@ func runStatus(ctx context.Context, o agentOptions, std stdio) error {
 	for _, r := range st.Reasons {
 		rows = append(rows, []string{"", r})
 	}
+	for i, w := range st.Warnings {
+		title := ""
+		if i == 0 {
+			title = "warning"
+		}
+		rows = append(rows, []string{title, w})
+	}
 	lease := "none"
 	if st.Cluster.LeaseValid {
 		lease = fmt.Sprintf("%.0f ms left", st.Cluster.LeaseLeftMS)

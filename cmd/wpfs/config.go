@@ -56,6 +56,8 @@ type ObjectConfig struct {
 	EncryptionKeyFile     string `key:"encryption_key_file" doc:"File, mode 0600, with the keys that everything in the bucket is encrypted with (AES-256-GCM), one per line, 64 hex digits each: the first is used for new objects, all of them for reading. The same on all nodes. Without these keys the bucket is worth nothing: keep a copy elsewhere. Empty: no encryption."`
 	EncryptionKeyCommand  string `key:"encryption_key_command" doc:"Shell command that prints what encryption_key_file would hold, for keys that a KMS has wrapped, such as: aws kms decrypt --ciphertext-blob fileb:///etc/wpfs/key.enc --query Plaintext --output text. Run once at each start."`
 	EncryptionAcceptPlain bool   `key:"encryption_accept_plain" doc:"Read objects that are not encrypted as well, for a bucket from before encryption. Otherwise they are refused, because somebody else may have put them there."`
+
+	BacklogMaxBytes Bytes `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
 }
 
 // MountConfig is the mount role.
@@ -144,6 +146,7 @@ func defaultConfig() Config {
 		Node:    NodeConfig{DataDir: "/var/lib/wpfs", Socket: "/run/wpfs/wpfs.sock"},
 		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
 		Cache:   CacheConfig{ReserveBytes: 2 << 30, PrefetchRate: 64 << 20},
+		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30},
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}

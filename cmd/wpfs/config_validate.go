@@ -37,6 +37,7 @@ func (c *Config) Validate() error {
 	rule(c.Cache.MaxBytes == 0 || c.Cache.MaxBytes >= cacheBytesMin, "cache.max_bytes", "must be 0 (no bound) or at least %s, is %s", Bytes(cacheBytesMin), c.Cache.MaxBytes)
 	rule(c.Cache.ReserveBytes >= 0, "cache.reserve_bytes", "must not be negative, is %d", c.Cache.ReserveBytes)
 	rule(c.Cache.PrefetchRate >= 0, "cache.prefetch_rate", "must not be negative, is %d", c.Cache.PrefetchRate)
+	rule(c.Object.BacklogMaxBytes >= 0, "object.backlog_max_bytes", "must not be negative, is %d", c.Object.BacklogMaxBytes)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))
 	rule(c.Object.EncryptionKeyFile == "" || c.Object.EncryptionKeyCommand == "", "object.encryption_key_command", "must be empty when object.encryption_key_file is set: the keys come from one of the two")
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)

@@ -47,6 +47,11 @@ func newStatusMetrics(s source) *statusMetrics {
 			g("cache_chunks", "Chunks on this node's disk.", func(s Status) float64 { return float64(s.Content.CacheChunks) }),
 			g("upload_chunks", "Chunks of the whole cluster that wait to be put into the object store.", func(s Status) float64 { return float64(s.Content.UploadChunks) }),
 			g("upload_age_seconds", "Age of the oldest chunk that waits.", func(s Status) float64 { return s.Content.UploadAgeS }),
+			g("upload_alarm", "1 while content waits for the object store for more than 60 s, or more than 1 GiB of it.", func(s Status) float64 { return b2f(s.Content.uploadAlarm()) }),
+			g("object_suspended", "1 while the object store is only probed, because it failed again and again.", func(s Status) float64 { return b2f(s.Content.ObjectSuspended) }),
+			g("writes_slowed", "1 while writers are slowed down because much content waits for the object store.", func(s Status) float64 { return b2f(s.Content.WritesSlowed) }),
+			g("writes_refused", "1 while writers get ENOSPC on this node.", func(s Status) float64 { return b2f(s.Content.WritesRefused != "") }),
+			g("cache_pressure", "Part of the room for content that may not be dropped.", func(s Status) float64 { return s.Content.CachePressure }),
 			g("object_failing", "1 while the object store fails.", func(s Status) float64 { return b2f(s.Content.ObjectError != "") }),
 			g("upload_bytes", "Their bytes.", func(s Status) float64 { return float64(s.Content.UploadBytes) }),
 		}}

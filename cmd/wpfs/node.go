@@ -20,6 +20,7 @@ import (
 	wfs "github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/fuse"
 	"github.com/wpfs/wpfs/fs/object"
+	"github.com/wpfs/wpfs/fs/object/breaker"
 	"github.com/wpfs/wpfs/fs/vfs"
 )
 
@@ -39,11 +40,14 @@ type node struct {
 	fatal chan error // from package cluster: the process must end
 
 	store    object.Store
+	breaker  *breaker.Store
 	disk     *cache.Disk
 	cluster  *cluster.Node
 	tier     *cache.Tier
 	uploader *cache.Uploader
 	vfs      *vfs.FS
+	space    *space
+	gate     *cache.Gate
 
 	ready   chan struct{}      // closed once the node serves
 	mount   context.Context    // ends when the mount must go
@@ -58,7 +62,7 @@ type node struct {
 // before anything is opened or made on this machine. It starts nothing but raft,
 // which package cluster has to start to open.
 func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack, err error) {
-	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), ready: make(chan struct{}), gone: make(chan struct{})}
+	n := &node{cfg: cfg, log: log, space: newSpace(cfg), fatal: make(chan error, 1), ready: make(chan struct{}), gone: make(chan struct{})}
 	n.mount, n.unmount = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -66,7 +70,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		}
 	}()
 	ctx := context.Background()
-	if n.store, err = openStore(ctx, cfg.Object, log, reg); err != nil {
+	if n.store, n.breaker, err = openStore(ctx, cfg.Object, log, reg); err != nil {
 		return nil, err
 	}
 	if err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log); err != nil {
@@ -87,13 +91,17 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		return nil, fmt.Errorf("make the staging directory: %w", err)
 	}
 	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Replicas: cfg.Cluster.Replicas,
-		PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
+		PushTimeout: leaseOver(cfg), PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
 		return nil, err
 	}
 	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier, Log: log}); err != nil {
 		return nil, err
 	}
-	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Logger: log}); err != nil {
+	n.gate = cache.NewGate(cache.GateOptions{
+		Backlog: func() uint64 { return n.uploader.Status().Bytes }, BacklogMax: uint64(cfg.Object.BacklogMaxBytes),
+		Pressure: n.disk.Pressure, Full: n.space.full,
+	})
+	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Admit: n.gate.Admit, Logger: log}); err != nil {
 		return nil, err
 	}
 	reg.MustRegister(newPartMetrics(n))
@@ -117,7 +125,7 @@ func (n *node) clusterOptions() cluster.Options {
 	cl := n.cfg.Cluster
 	p := profiles()[cl.Profile]
 	timing := protocol.Defaults()
-	timing.Lease, timing.Renew, timing.Margin = p.Lease, p.Renew, p.Lease/10 // rule R3: M is 10 % of L
+	timing.Lease, timing.Renew, timing.Margin = p.Lease, p.Renew, leaseMargin(p)
 	o := cluster.Options{
 		ID: wfs.NodeID(n.cfg.Node.ID), Cluster: cl.Name, DataDir: n.cfg.Node.DataDir,
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join,
@@ -131,11 +139,23 @@ func (n *node) clusterOptions() cluster.Options {
 	return o
 }
 
+// leaseMargin is rule R3: M is 10 % of L.
+func leaseMargin(p Profile) time.Duration { return p.Lease / 10 }
+
+// leaseOver is how long the others wait for a node that has gone silent. A copy of
+// content need not be waited for any longer: the commit would not be either.
+func leaseOver(cfg Config) time.Duration {
+	p := profiles()[cfg.Cluster.Profile]
+	return p.Lease + leaseMargin(p)
+}
+
 // Run implements stack. The parts share one end: what one of them cannot go on
 // with, none can.
 func (n *node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ignoreEnd(ctx, n.cluster.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.breaker.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.watchSpace(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.tier.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.uploader.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.vfs.Run(ctx)) })
@@ -175,6 +195,7 @@ func (n *node) serve(ctx context.Context) error {
 		close(n.ready)
 		return nil
 	}
+	n.warnAlone()
 	srv, err := fuse.Mount(n.cfg.Mount.Path, n.vfs, fuse.Options{
 		UnmountWait: unmountWait, DetachWait: detachWait, NoEpoch: n.cfg.Mount.DebugNoEpoch, Logger: n.log,
 	})
@@ -243,53 +264,4 @@ func (n *node) close() error {
 		errs = append(errs, n.disk.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Status implements stack.
-func (n *node) Status() Status {
-	c, d, u := n.cluster.Status(), n.disk.Stats(), n.uploader.Status()
-	st := Status{
-		Node: n.cfg.Node.ID,
-		Cluster: ClusterStatus{
-			Name: c.Cluster, UUID: c.UUID, Role: role(c.Leader == c.Node, c.Voter), Leader: string(c.Leader), Term: c.Term,
-			Applied: uint64(c.Applied), Stable: uint64(c.Stable), LeaseValid: c.Lease,
-			LeaseLeftMS: float64(max(c.LeaseLeft, 0).Microseconds()) / 1000, Members: c.Members,
-		},
-		Mount: MountStatus{Path: n.cfg.Mount.Path, Live: n.mounted()},
-		Content: ContentStatus{Object: withoutParameters(n.cfg.Object.URL), CacheBytes: d.Bytes, CacheChunks: d.Chunks,
-			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},
-	}
-	if !u.FailingSince.IsZero() && u.LastError != nil {
-		st.Content.ObjectError = u.LastError.Error()
-	}
-	return st
-}
-
-// Members implements stack. Only the leader knows who holds a lease; each node
-// knows of its own.
-func (n *node) Members() []Member {
-	leads := n.cluster.Status().Leader == wfs.NodeID(n.cfg.Node.ID)
-	out := []Member{}
-	for _, m := range n.cluster.Members() {
-		local, lease := string(m.ID) == n.cfg.Node.ID, "unknown"
-		switch {
-		case !leads && !local:
-		case m.Lease:
-			lease = "held"
-		default:
-			lease = "none"
-		}
-		out = append(out, Member{ID: string(m.ID), Addr: m.Addr, Role: role(m.Leader, m.Voter), Lease: lease, Alive: m.Alive, Local: local})
-	}
-	return out
-}
-
-func role(leads, votes bool) string {
-	switch {
-	case leads:
-		return "leader"
-	case votes:
-		return "voter"
-	}
-	return "learner"
 }

@@ -56,6 +56,10 @@ func newPartMetrics(n *node) *partMetrics {
 	add(total, "chunk_wrong_bytes_total", "Answers of nodes or the store that did not match their hash.", func(s partStats) float64 { return float64(s.tier.WrongBytes) })
 	add(total, "chunk_puts_under_replicated_total", "New chunks that found fewer nodes than cluster.replicas.", func(s partStats) float64 { return float64(s.tier.UnderReplicated) })
 	add(total, "cache_corrupt_total", "Chunk files on this node's disk that failed their hash.", func(s partStats) float64 { return float64(s.disk.Corrupt) })
+	add(total, "cache_evicted_total", "Chunks dropped from this node's disk to make room.", func(s partStats) float64 { return float64(s.disk.Evicted) })
+	add(total, "cache_evicted_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.disk.EvictedBytes) })
+	add(total, "cache_refused_total", "Chunks that found no room on this node's disk.", func(s partStats) float64 { return float64(s.disk.Refused) })
+	add(total, "chunk_puts_elsewhere_total", "New chunks that found no room here, and enough on other nodes.", func(s partStats) float64 { return float64(s.tier.Elsewhere) })
 	add(now, "cache_free_bytes", "Free space on the disk of cache.dir.", func(s partStats) float64 { return float64(s.disk.Free) })
 	add(total, "uploaded_bytes_total", "Content this node has put into the object store.", func(s partStats) float64 { return float64(s.upload.UploadedBytes) })
 	return m

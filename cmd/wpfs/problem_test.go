@@ -66,7 +66,7 @@ func TestStoreMustWorkOnceThenMayFail(t *testing.T) {
 	}
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	st, err := openStore(t.Context(), ObjectConfig{URL: "file://" + dir}, logger, prometheus.NewRegistry())
+	st, _, err := openStore(t.Context(), ObjectConfig{URL: "file://" + dir}, logger, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ type Status struct {
 	StartedAt time.Time     `json:"started_at"`
 	UptimeS   float64       `json:"uptime_s"`
 	Healthy   bool          `json:"healthy"`
-	Reasons   []string      `json:"reasons"` // why it is not; empty when it is
+	Reasons   []string      `json:"reasons"`  // why it is not; empty when it is
+	Warnings  []string      `json:"warnings"` // what an operator should know although the node is fit to serve
 	Draining  bool          `json:"draining"`
 	Cluster   ClusterStatus `json:"cluster"`
 	Mount     MountStatus   `json:"mount"`
@@ -43,9 +44,21 @@ type MountStatus struct {
 
 // ContentStatus is the content on this node and what it owes the object store.
 type ContentStatus struct {
-	Object       string  `json:"object"` // the store, without parameters
-	CacheBytes   int64   `json:"cache_bytes"`
-	CacheChunks  int64   `json:"cache_chunks"`
+	Object      string `json:"object"` // the store, without parameters
+	CacheBytes  int64  `json:"cache_bytes"`
+	CacheChunks int64  `json:"cache_chunks"`
+
+	CacheMax      int64   `json:"cache_max_bytes"`  // 0: no bound but the disk
+	CacheFree     int64   `json:"cache_free_bytes"` // of the disk
+	CachePressure float64 `json:"cache_pressure"`   // part of the room that may not be dropped, 0 to 1; known once room was looked for
+	Evicted       uint64  `json:"cache_evicted"`    // chunks dropped to make room since the start
+	Corrupt       uint64  `json:"cache_corrupt"`    // chunk files that failed their hash since the start
+	Replicas      int     `json:"replicas"`         // nodes that are to have new content
+
+	ObjectSuspended bool   `json:"object_suspended"`         // it failed again and again, and is only probed
+	WritesSlowed    bool   `json:"writes_slowed"`            // the backlog or the cache is more than half full
+	WritesRefused   string `json:"writes_refused,omitempty"` // why writes get ENOSPC here
+
 	UploadChunks int64   `json:"upload_chunks"` // of the whole cluster: cited and not in the object store
 	UploadBytes  int64   `json:"upload_bytes"`
 	UploadAgeS   float64 `json:"upload_age_s"`           // of the oldest of these
@@ -85,4 +98,46 @@ func (s *Status) judge() {
 		}
 	}
 	s.Healthy = len(s.Reasons) == 0
+}
+
+// When content that the object store does not have yet is worth an alarm (rule
+// R35).
+const (
+	uploadAgeAlarm   = 60.0 // seconds
+	uploadBytesAlarm = 1 << 30
+)
+
+// uploadAlarm tells whether the upload lags too far behind.
+func (c ContentStatus) uploadAlarm() bool {
+	return c.UploadAgeS > uploadAgeAlarm || c.UploadBytes > uploadBytesAlarm
+}
+
+// warn fills Warnings: what the cluster cannot promise as it is, and what needs a
+// look. None of it makes the node unfit to serve.
+func (s *Status) warn() {
+	s.Warnings = []string{}
+	say := func(format string, a ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, a...)) }
+	c := s.Content
+	switch {
+	case s.Cluster.Members == 1:
+		say("one node: what close() has stored is on one disk until the object store has it, and losing this node stops everything")
+	case c.Replicas == 1:
+		say("cluster.replicas is 1: what close() has stored is on one disk until the object store has it")
+	case s.Cluster.Members == 2:
+		say("two nodes: losing either stops writes; a third one, even without a mount, would keep them going")
+	}
+	if c.uploadAlarm() {
+		say("%s wait for the object store, the oldest for %s", humanBytes(c.UploadBytes), humanDuration(c.UploadAgeS))
+	}
+	if c.ObjectSuspended {
+		say("the object store has failed again and again and is only probed; content stays on the nodes' disks")
+	}
+	if c.WritesRefused != "" {
+		say("writes are refused: %s", c.WritesRefused)
+	} else if c.WritesSlowed {
+		say("writes are slowed down: more than half of the room for content that the object store lacks is taken")
+	}
+	if c.Corrupt > 0 {
+		say("%d files of the cache were damaged and replaced since the start; the log names them. Check the disk", c.Corrupt)
+	}
 }

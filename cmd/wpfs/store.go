@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wpfs/wpfs/fs/object"
+	"github.com/wpfs/wpfs/fs/object/breaker"
 	"github.com/wpfs/wpfs/fs/object/dir"
 	"github.com/wpfs/wpfs/fs/object/observe"
 	"github.com/wpfs/wpfs/fs/object/retry"
@@ -72,16 +73,16 @@ func pathStyle(raw string) (rest string, virtual bool, err error) {
 }
 
 // openStore makes the stack of wrappers around the bucket: the driver, then
-// counters around each attempt, then encryption, then retries. It does not speak to
-// the bucket.
-func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg prometheus.Registerer) (object.Store, error) {
+// counters around each attempt, then the breaker, which has to run, then encryption,
+// then retries. It does not speak to the bucket.
+func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg prometheus.Registerer) (object.Store, *breaker.Store, error) {
 	d, s, err := parseObjectURL(c.URL)
 	if err != nil {
-		return nil, problem(CodeConfig, err, "object.url cannot be used", "")
+		return nil, nil, problem(CodeConfig, err, "object.url cannot be used", "")
 	}
 	keys, err := loadKeys(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var driver object.Store
 	if d != nil {
@@ -90,15 +91,16 @@ func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg promet
 		driver, err = s3.New(ctx, *s)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var counters observe.Counters
 	reg.MustRegister(&objectMetrics{counters: &counters})
 	onRetry := func(op object.Op, key string, attempt int, err error) {
 		log.Warn("object store: trying again", "op", op, "key", key, "attempt", attempt, "err", err)
 	}
-	sealed := seal.New(observe.New(driver, counters.Observe), seal.Options{Keys: keys, AcceptPlain: c.EncryptionAcceptPlain})
-	return retry.New(sealed, retry.Options{OnRetry: onRetry}), nil
+	br := breaker.New(observe.New(driver, counters.Observe), breaker.Options{Log: log})
+	sealed := seal.New(br, seal.Options{Keys: keys, AcceptPlain: c.EncryptionAcceptPlain})
+	return retry.New(sealed, retry.Options{OnRetry: onRetry}), br, nil
 }
 
 // proveStore finds out whether the bucket can be used. On the first start of a

@@ -27,6 +27,7 @@ const (
 	Invalid          // the request cannot be right: bad key, too large
 	Unsupported      // the store does not do what wpfs needs
 	Interrupted      // the caller's context ended
+	Suspended        // not asked: it has failed again and again, see package breaker
 )
 
 var kindText = [...]string{
@@ -35,6 +36,7 @@ var kindText = [...]string{
 	Unreachable: "unreachable", Untrusted: "certificate not trusted", ClockSkew: "clock skew",
 	Busy: "store is busy", Broken: "broken answer", NoSpace: "no space left",
 	Invalid: "invalid request", Unsupported: "not supported", Interrupted: "interrupted",
+	Suspended: "suspended",
 }
 
 // Error names the kind.
@@ -62,7 +64,7 @@ func (k Kind) Class() Class {
 	switch k {
 	case NotExist:
 		return Gone
-	case Unreachable, Busy, Broken, ClockSkew, Unknown:
+	case Unreachable, Busy, Broken, ClockSkew, Unknown, Suspended:
 		return Again
 	default:
 		return Never
@@ -80,6 +82,7 @@ var kindHint = [...]string{
 	Broken:      "look for a proxy or server between here and the bucket that cuts or changes answers",
 	NoSpace:     "free space there or raise the quota",
 	Unsupported: "use another server, or a newer version of this one",
+	Suspended:   "see in the log of the agent why it failed before; it is asked again as soon as it answers a probe",
 }
 
 // Error is what every Store returns: operation, object, kind, cause, and whose

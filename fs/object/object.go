@@ -2,7 +2,7 @@
 // a service or a directory that outlives the nodes. [Store] is the interface,
 // [Error] with its [Kind] is what a driver says when it fails, and [Probe]
 // finds out at start whether a bucket can be used at all. Drivers live in the
-// subpackages s3, dir and mem; retry, observe and faulty wrap any of them and
+// subpackages s3, dir and mem; retry, breaker, observe and faulty wrap any of them and
 // are stacked by the caller. objecttest is the suite that all of them pass.
 package object
 

@@ -39,6 +39,9 @@ type Options struct {
 	// Free tells how many bytes the local disk has left, for statfs. Default:
 	// that of StagingDir.
 	Free func() uint64
+	// Admit is asked before n bytes are taken from a writer. It may block, no
+	// longer than a fraction of a second, or refuse. Default: it does neither.
+	Admit func(ctx context.Context, n int) error
 	// Logger gets what an operator can act on. Default: nothing.
 	Logger *slog.Logger
 }
@@ -61,6 +64,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Admit == nil {
+		o.Admit = func(context.Context, int) error { return nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

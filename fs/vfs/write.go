@@ -26,14 +26,17 @@ type WriteFlags struct {
 }
 
 // Write buffers p at off and returns at once, before any other node or the log
-// has heard of it; only with flags.Sync it returns once p is committed. p may be
-// reused afterwards. Either all of p is taken or nothing is.
+// has heard of it; only with flags.Sync it returns once p is committed. It takes
+// longer while Options.Admit wants writers to slow down. p may be reused afterwards. Either all of p is taken or nothing is.
 func (f *FS) Write(ctx context.Context, id Handle, p []byte, off uint64, flags WriteFlags) error {
 	h, err := f.handle("write", id)
 	if err != nil {
 		return err
 	}
 	r := h.rec
+	if err := f.opt.Admit(ctx, len(p)); err != nil {
+		return failure("write", r.ino, "", err)
+	}
 	r.mu.Lock()
 	err = f.writeLocked(r, p, off, flags)
 	r.mu.Unlock()

@@ -71,8 +71,8 @@ func (s *Store) do(ctx context.Context, op object.Op, key string, f func(attempt
 // again returns nil when it is time for another attempt, and otherwise the
 // error that the call ends with.
 func (s *Store) again(ctx context.Context, op object.Op, key string, attempt int, err error) error {
-	if object.ClassOf(err) != object.Again {
-		return err
+	if object.ClassOf(err) != object.Again || object.KindOf(err) == object.Suspended {
+		return err // whoever has suspended the store knows when to ask again
 	}
 	if ctx.Err() == nil {
 		if attempt >= s.o.Attempts {
