@@ -25,6 +25,7 @@ const (
 	tempDir       = "tmp"        // files being written, removed at start
 	quarantineDir = "quarantine" // files that failed their hash, kept for a look
 	indexFile     = "index"      // names, sizes and order, written at the end; see package policy
+	scrubFile     = "scrub"      // how far the scrub has come
 	lockFile      = "lock"
 	formatFile    = "format"
 	formatText    = "wpfs cache 1\n"

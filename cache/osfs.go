@@ -28,6 +28,7 @@ type file interface {
 	io.Writer
 	io.ReaderAt
 	Sync() error // the content, and the size
+	Forget()     // lets the kernel drop its pages, so that a read comes from the disk
 	Stat() (stat, error)
 	Close() error
 }
@@ -139,3 +140,6 @@ func (f osFile) Sync() error {
 		return nil
 	}
 }
+
+// Forget is advice: pages that are in use or not written yet stay.
+func (f osFile) Forget() { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }

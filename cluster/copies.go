@@ -33,6 +33,14 @@ func (n *Node) CopyOf(h fs.Hash) (promised, backed bool) {
 	return promised, backed
 }
 
+// ChunksOf lists what the metadata cites of chunks with these bytes.
+func (n *Node) ChunksOf(h fs.Hash) ([]fs.ChunkInfo, error) {
+	var infos []fs.ChunkInfo
+	var err error
+	n.store.use(func(s *meta.State) { infos, _, err = s.Chunks(h) })
+	return slices.DeleteFunc(infos, func(c fs.ChunkInfo) bool { return c.Refs == 0 }), err
+}
+
 // SetCited gives the node somewhere to tell of chunks that were just cited with
 // this node as a holder. Call it before Run; cited must not block.
 func (n *Node) SetCited(cited func(fs.Hash)) { n.cited = cited }

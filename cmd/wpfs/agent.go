@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,11 @@ type stack interface {
 	Run(ctx context.Context) error
 	// Ready is closed once the node serves: it has a lease, and its mount is there.
 	Ready() <-chan struct{}
+	// Scrub begins to read the whole cache again, at so many bytes per second, 0
+	// for no bound.
+	Scrub(bytesPerSecond int64)
+	// Scrubbed tells how far that, or the scrub that is always going on, has come.
+	Scrubbed() ScrubStatus
 	// Drain ends the mount: no new call is taken, dirty content is published,
 	// the kernel's mount goes away. It may be called again.
 	Drain(ctx context.Context) error
@@ -218,7 +224,7 @@ func fault(err error) error {
 	return problem(CodeUnhealthy, err, "the agent cannot go on", "Its log says what happened before; start it again")
 }
 
-// adminAPI is the admin socket's interface: what can be seen, and draining.
+// adminAPI is the admin socket's interface: what can be seen, draining, and the scrub.
 func (a *agent) adminAPI() http.Handler {
 	m := http.NewServeMux()
 	m.Handle("/", adminHandler(a))
@@ -232,6 +238,16 @@ func (a *agent) adminAPI() http.Handler {
 		}
 		answerJSON(w, a.Status())
 	})
+	m.HandleFunc("POST /v1/scrub", func(w http.ResponseWriter, r *http.Request) {
+		var q scrubRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, adminBodyMax)).Decode(&q); err != nil || q.BytesPerSecond < 0 {
+			http.Error(w, "want {\"bytes_per_second\": N}, N at least 0", http.StatusBadRequest)
+			return
+		}
+		a.stack.Scrub(q.BytesPerSecond)
+		answerJSON(w, a.stack.Scrubbed())
+	})
+	m.HandleFunc("GET /v1/scrub", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, a.stack.Scrubbed()) })
 	return m
 }
 

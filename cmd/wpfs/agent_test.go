@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -21,6 +22,7 @@ import (
 
 // fakeStack is a node that does nothing but remember what was asked of it.
 type fakeStack struct {
+	scrubbed ScrubStatus
 	ready    chan struct{}
 	die      chan error    // Run returns what comes
 	hang     chan struct{} // Drain waits for it if not nil
@@ -61,6 +63,8 @@ func (f *fakeStack) Drain(context.Context) error {
 }
 
 func (f *fakeStack) Leave(context.Context) error { f.note("leave"); return nil }
+func (f *fakeStack) Scrub(rate int64)            { f.note(fmt.Sprint("scrub at ", rate)) }
+func (f *fakeStack) Scrubbed() ScrubStatus       { return f.scrubbed }
 func (f *fakeStack) Abandon()                    { f.note("abandon") }
 func (f *fakeStack) Ready() <-chan struct{}      { return f.ready }
 func (f *fakeStack) Status() Status {

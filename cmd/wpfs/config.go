@@ -47,6 +47,7 @@ type CacheConfig struct {
 	Dir          string `key:"dir" doc:"Directory for file content; made when absent. Default: cache below node.data_dir."`
 	MaxBytes     Bytes  `key:"max_bytes" doc:"Most that cache.dir may hold. What is read least is dropped for new content, never what the object store does not have yet. 0: only cache.reserve_bytes is a bound."`
 	ReserveBytes Bytes  `key:"reserve_bytes" doc:"Free space to leave on the disk of cache.dir. Content that nobody needs here is dropped to keep it; when nothing is left to drop, new content goes to other nodes, and when no node has room, it is refused with ENOSPC."`
+	ScrubRate    Bytes  `key:"scrub_rate" doc:"Bytes per second at which the content in cache.dir is read again and compared with its checksums. 0: what makes one pass in seven days. wpfs scrub makes one at once."`
 	PrefetchRate Bytes  `key:"prefetch_rate" doc:"Bytes per second that may be spent on fetching small files (up to 1 MiB) that other nodes have just written, before anybody here reads them. 0: no bound."`
 }
 

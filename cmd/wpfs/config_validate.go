@@ -36,6 +36,7 @@ func (c *Config) Validate() error {
 	rule(filepath.IsAbs(c.Cache.Dir), "cache.dir", "must be an absolute path, is %q", c.Cache.Dir)
 	rule(c.Cache.MaxBytes == 0 || c.Cache.MaxBytes >= cacheBytesMin, "cache.max_bytes", "must be 0 (no bound) or at least %s, is %s", Bytes(cacheBytesMin), c.Cache.MaxBytes)
 	rule(c.Cache.ReserveBytes >= 0, "cache.reserve_bytes", "must not be negative, is %d", c.Cache.ReserveBytes)
+	rule(c.Cache.ScrubRate >= 0, "cache.scrub_rate", "must not be negative, is %d", c.Cache.ScrubRate)
 	rule(c.Cache.PrefetchRate >= 0, "cache.prefetch_rate", "must not be negative, is %d", c.Cache.PrefetchRate)
 	rule(c.Object.BacklogMaxBytes >= 0, "object.backlog_max_bytes", "must not be negative, is %d", c.Object.BacklogMaxBytes)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))

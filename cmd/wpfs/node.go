@@ -33,6 +33,10 @@ const (
 	detachWait  = 3 * time.Second
 )
 
+// uploadBackoff is short, because asking a store that is known to be away costs
+// nothing: the breaker does the waiting.
+const uploadBackoff = 5 * time.Second
+
 // node is the joined parts of this machine's node. It implements stack.
 type node struct {
 	cfg   Config
@@ -45,6 +49,7 @@ type node struct {
 	cluster  *cluster.Node
 	tier     *cache.Tier
 	uploader *cache.Uploader
+	scrubber *cache.Scrubber
 	vfs      *vfs.FS
 	space    *space
 	gate     *cache.Gate
@@ -83,6 +88,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	}
 	if n.disk, err = cache.OpenDisk(cfg.Cache.Dir, cache.DiskOptions{
 		ReserveBytes: uint64(cfg.Cache.ReserveBytes), MaxBytes: int64(cfg.Cache.MaxBytes), Holdings: n.cluster, Log: log,
+		OnCorrupt: func(h wfs.Hash) { n.scrubber.Found(h) }, // nobody reads before there is one
 	}); err != nil {
 		return nil, err
 	}
@@ -94,7 +100,12 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		PushTimeout: leaseOver(cfg), PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
 		return nil, err
 	}
-	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier, Log: log}); err != nil {
+	if n.scrubber, err = cache.NewScrubber(cache.ScrubOptions{Tier: n.tier, Chunks: n.cluster.ChunksOf,
+		BytesPerSecond: int64(cfg.Cache.ScrubRate), Log: log}); err != nil {
+		return nil, err
+	}
+	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier,
+		BackoffMax: uploadBackoff, Log: log}); err != nil {
 		return nil, err
 	}
 	n.gate = cache.NewGate(cache.GateOptions{
@@ -157,6 +168,7 @@ func (n *node) Run(ctx context.Context) error {
 	g.Go(func() error { return ignoreEnd(ctx, n.breaker.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.watchSpace(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.tier.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.scrubber.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.uploader.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.vfs.Run(ctx)) })
 	g.Go(func() error { return n.serve(ctx) })

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	wfs "github.com/wpfs/wpfs/fs"
 )
 
@@ -27,6 +29,7 @@ func (n *node) Status() Status {
 			CachePressure: d.Pressure, Evicted: d.Evicted, Corrupt: d.Corrupt,
 			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},
 	}
+	st.Scrub = n.Scrubbed()
 	if b := n.breaker.Status(); b.ReadsOpen || b.WritesOpen {
 		st.Content.ObjectSuspended = true
 	}
@@ -68,4 +71,21 @@ func role(leads, votes bool) string {
 		return "voter"
 	}
 	return "learner"
+}
+
+// Scrub implements stack.
+func (n *node) Scrub(bytesPerSecond int64) { n.scrubber.Start(bytesPerSecond) }
+
+// Scrubbed implements stack.
+func (n *node) Scrubbed() ScrubStatus {
+	s := n.scrubber.Status()
+	at := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		t = t.UTC()
+		return &t
+	}
+	return ScrubStatus{Running: s.Running, Asked: s.Asked, StartedAt: at(s.Started), FinishedAt: at(s.Finished), Chunks: s.Chunks,
+		Bytes: s.Bytes, TotalBytes: s.TotalBytes, Damaged: s.Damaged, Mended: s.Mended, Names: s.Names}
 }

@@ -20,6 +20,7 @@ type Status struct {
 	Cluster   ClusterStatus `json:"cluster"`
 	Mount     MountStatus   `json:"mount"`
 	Content   ContentStatus `json:"content"`
+	Scrub     ScrubStatus   `json:"scrub"`
 }
 
 // ClusterStatus is this node's view of order and visibility.
@@ -63,6 +64,21 @@ type ContentStatus struct {
 	UploadBytes  int64   `json:"upload_bytes"`
 	UploadAgeS   float64 `json:"upload_age_s"`           // of the oldest of these
 	ObjectError  string  `json:"object_error,omitempty"` // while the object store fails: why
+}
+
+// ScrubStatus tells how far the reading of the whole cache has come, or how the
+// last one went.
+type ScrubStatus struct {
+	Running    bool       `json:"running"`
+	Asked      bool       `json:"asked"` // by wpfs scrub
+	StartedAt  *time.Time `json:"started_at,omitempty"`
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+	Chunks     int64      `json:"chunks"` // read
+	Bytes      int64      `json:"bytes"`
+	TotalBytes int64      `json:"total_bytes"` // on the disk
+	Damaged    int64      `json:"damaged"`
+	Mended     int64      `json:"mended"`          // of the damaged: fetched again, or needed by nobody
+	Names      []string   `json:"names,omitempty"` // of damaged chunks, the first ones
 }
 
 // Member is one node of the cluster as this node knows it.
@@ -136,6 +152,9 @@ func (s *Status) warn() {
 		say("writes are refused: %s", c.WritesRefused)
 	} else if c.WritesSlowed {
 		say("writes are slowed down: more than half of the room for content that the object store lacks is taken")
+	}
+	if s.Scrub.Damaged > s.Scrub.Mended {
+		say("%d damaged files of the cache could not be fetched again: wpfs scrub tries once more", s.Scrub.Damaged-s.Scrub.Mended)
 	}
 	if c.Corrupt > 0 {
 		say("%d files of the cache were damaged and replaced since the start; the log names them. Check the disk", c.Corrupt)

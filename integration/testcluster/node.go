@@ -23,9 +23,10 @@ type Node struct {
 
 // Status is the part of /status that tests look at.
 type Status struct {
-	Healthy bool
-	Reasons []string
-	Cluster struct {
+	Healthy  bool
+	Reasons  []string
+	Warnings []string
+	Cluster  struct {
 		Role, Leader string
 		Term         uint64
 		Applied      uint64 `json:"applied_index"`
@@ -38,6 +39,10 @@ type Status struct {
 		CacheChunks  int64 `json:"cache_chunks"`
 		UploadChunks int64 `json:"upload_chunks"`
 		UploadBytes  int64 `json:"upload_bytes"`
+
+		CachePressure   float64 `json:"cache_pressure"`
+		Evicted         uint64  `json:"cache_evicted"`
+		ObjectSuspended bool    `json:"object_suspended"`
 	}
 }
 

@@ -27,7 +27,7 @@ import (
 type Options struct {
 	Failures int           // in a row, after which a circuit opens; default 5
 	PauseMin time.Duration // before the first probe; default 1 s
-	PauseMax time.Duration // it doubles up to this; default 30 s
+	PauseMax time.Duration // it doubles up to this; default 15 s
 	// ProbeMax bounds one probe; default 5 s.
 	ProbeMax time.Duration
 	// Settled is how long a circuit must have been closed for the next failure
@@ -45,7 +45,7 @@ func (o *Options) setDefaults() {
 		o.PauseMin = time.Second
 	}
 	if o.PauseMax <= 0 {
-		o.PauseMax = 30 * time.Second
+		o.PauseMax = 15 * time.Second
 	}
 	if o.ProbeMax <= 0 {
 		o.ProbeMax = 5 * time.Second
