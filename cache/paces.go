@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -49,15 +50,18 @@ func (p *paces) usual(node fs.NodeID, bytes int) time.Duration {
 	return each * units(bytes)
 }
 
-// quickFirst moves nodes that are much slower than the quickest to the end.
+// quickFirst moves nodes to the end that are known to be much slower than the
+// quickest.
 func (p *paces) quickFirst(nodes []fs.NodeID) []fs.NodeID {
-	best := time.Duration(-1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	best := time.Duration(math.MaxInt64)
 	for _, n := range nodes {
-		if u := p.usual(n, 0); best < 0 || u < best {
-			best = u
+		if each, ok := p.each[n]; ok {
+			best = min(best, each)
 		}
 	}
-	slow := func(n fs.NodeID) bool { return p.usual(n, 0) > paceSlow*best }
+	slow := func(n fs.NodeID) bool { return p.each[n]/paceSlow > best }
 	out := slices.DeleteFunc(slices.Clone(nodes), slow)
 	return append(out, slices.DeleteFunc(slices.Clone(nodes), func(n fs.NodeID) bool { return !slow(n) })...)
 }

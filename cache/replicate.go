@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/wpfs/wpfs/fs"
@@ -71,9 +72,25 @@ type pushed struct {
 }
 
 func (t *Tier) newPushes(h fs.Hash, b []byte, sync bool) *pushes {
-	// Nodes that said that they are full last, and before them those that failed.
-	nodes := t.full.last(t.suspects.last(t.paces.quickFirst(t.peers.Others())))
+	// Nodes that said that they are full last, and before them those that failed;
+	// but who is named as a holder already first of all.
+	nodes := t.holdersFirst(h, t.full.last(t.suspects.last(t.paces.quickFirst(t.peers.Others()))))
 	return &pushes{t: t, hash: h, b: b, sync: sync, left: nodes, result: make(chan pushed, len(nodes))}
+}
+
+// holdersFirst moves nodes to the front that the metadata names as holders of
+// these bytes. A close has put the chunk there, and an fsync that follows must
+// make these copies safe: another node's would be nobody's promise.
+func (t *Tier) holdersFirst(h fs.Hash, nodes []fs.NodeID) []fs.NodeID {
+	infos, err := t.chunks(h)
+	if err != nil || len(infos) == 0 {
+		return nodes
+	}
+	holds := func(n fs.NodeID) bool {
+		return slices.ContainsFunc(infos, func(c fs.ChunkInfo) bool { return !c.Durable && slices.Contains(c.Holders, n) })
+	}
+	out := slices.DeleteFunc(slices.Clone(nodes), func(n fs.NodeID) bool { return !holds(n) })
+	return append(out, slices.DeleteFunc(nodes, holds)...)
 }
 
 // run pushes until want nodes have the chunk, nobody is left to try, or ctx ends.
@@ -149,7 +166,7 @@ func (t *Tier) push(parent context.Context, node fs.NodeID, h fs.Hash, b []byte,
 		t.suspects.add(node)
 		t.log.Debug("a node did not take a copy of a chunk", "node", node, "chunk", h, "error", err)
 	default: // another one was quicker: this one had its time, and a little more
-		if time.Since(start) > t.paces.usual(node, len(b))+pushHedge {
+		if time.Since(start) >= t.paces.usual(node, len(b))+pushHedge {
 			t.suspects.add(node)
 		}
 	}

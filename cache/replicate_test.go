@@ -188,6 +188,29 @@ func TestPutWaitsForTheOnlyOther(t *testing.T) {
 	})
 }
 
+// TestSyncGoesToTheHolders: what a close has put on some nodes, an fsync makes safe
+// on these, though another would be the first choice for something new.
+func TestSyncGoesToTheHolders(t *testing.T) {
+	c := newCluster(t, "a", "b", "c", "d")
+	b := content(1, 1000)
+	tier := tierOf(t, c, "a", func(o *TierOptions) {
+		o.Chunks = func(h fs.Hash) ([]fs.ChunkInfo, error) {
+			if h != hashOf(b) {
+				return nil, nil
+			}
+			return []fs.ChunkInfo{infoOf(b, 1, "a", "d")}, nil
+		}
+	})
+	_, holders, err := tier.Put(t.Context(), b, true)
+	if err != nil || !sameNodes(holders, nodes("ad")) || c.synced["d"] != 1 {
+		t.Errorf("Put: %v, %v; synced %v", holders, err, c.synced)
+	}
+	_, holders, err = tier.Put(t.Context(), content(2, 1000), true)
+	if err != nil || !sameNodes(holders, nodes("ab")) {
+		t.Errorf("Put of something new: %v, %v", holders, err)
+	}
+}
+
 // TestSlowNodeComesLast: a node that is much slower than another is asked after it.
 func TestSlowNodeComesLast(t *testing.T) {
 	var p paces

@@ -32,8 +32,6 @@ const (
 // ScrubOptions for NewScrubber.
 type ScrubOptions struct {
 	Tier *Tier
-	// Chunks lists what cites a chunk's bytes. Package cluster implements it.
-	Chunks func(h fs.Hash) ([]fs.ChunkInfo, error)
 	// BytesPerSecond of a pass that nobody asked for; 0: what makes a pass in
 	// seven days.
 	BytesPerSecond int64
@@ -80,8 +78,8 @@ type ScrubStatus struct {
 
 // NewScrubber makes a Scrubber. It starts nothing; see Run.
 func NewScrubber(o ScrubOptions) (*Scrubber, error) {
-	if o.Tier == nil || o.Chunks == nil {
-		return nil, errors.New("cache: a scrubber needs a tier and chunks")
+	if o.Tier == nil {
+		return nil, errors.New("cache: a scrubber needs a tier")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -259,7 +257,7 @@ func (s *Scrubber) finish(mine time.Time) {
 func (s *Scrubber) mendOne(ctx context.Context, h fs.Hash) error {
 	ctx, cancel := context.WithTimeout(ctx, mendMax)
 	defer cancel()
-	infos, err := s.o.Chunks(h)
+	infos, err := s.o.Tier.chunks(h)
 	if err != nil || len(infos) == 0 || s.disk.isGood(h) {
 		return err // a chunk that nothing cites needs no copy
 	}

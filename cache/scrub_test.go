@@ -22,7 +22,9 @@ type scrubbed struct {
 
 func newScrubbed(t *testing.T, store object.Store) *scrubbed {
 	c := newCluster(t, "a", "b")
-	return &scrubbed{cluster: c, tier: tierOf(t, c, "a", func(o *TierOptions) { o.Store = store }), cited: map[fs.Hash]fs.ChunkInfo{}}
+	s := &scrubbed{cluster: c, cited: map[fs.Hash]fs.ChunkInfo{}}
+	s.tier = tierOf(t, c, "a", func(o *TierOptions) { o.Store, o.Chunks = store, s.chunks })
+	return s
 }
 
 func (s *scrubbed) chunks(h fs.Hash) ([]fs.ChunkInfo, error) {
@@ -34,7 +36,7 @@ func (s *scrubbed) chunks(h fs.Hash) ([]fs.ChunkInfo, error) {
 
 func (s *scrubbed) scrubber(t *testing.T, rate int64) *Scrubber {
 	t.Helper()
-	sc, err := NewScrubber(ScrubOptions{Tier: s.tier, Chunks: s.chunks, BytesPerSecond: rate})
+	sc, err := NewScrubber(ScrubOptions{Tier: s.tier, BytesPerSecond: rate})
 	if err != nil {
 		t.Fatal(err)
 	}

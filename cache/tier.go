@@ -32,6 +32,9 @@ type TierOptions struct {
 	Disk  *Disk
 	Peers Peers
 	Store object.Store // nil: there is none
+	// Chunks lists what cites a chunk's bytes; nil: nothing is known. Package
+	// cluster implements it.
+	Chunks func(h fs.Hash) ([]fs.ChunkInfo, error)
 	// Replicas is on how many nodes' disks Put wants a chunk, this one
 	// included; default 2. With fewer live nodes it makes do.
 	Replicas int
@@ -53,6 +56,7 @@ type Tier struct {
 	log      *slog.Logger
 
 	pushTimeout time.Duration
+	chunks      func(h fs.Hash) ([]fs.ChunkInfo, error)
 
 	suspects suspects
 	full     suspects // had no room lately
@@ -90,7 +94,11 @@ func NewTier(o TierOptions) (*Tier, error) {
 	if o.PushTimeout <= 0 {
 		o.PushTimeout = pushTimeoutMax
 	}
+	if o.Chunks == nil {
+		o.Chunks = func(fs.Hash) ([]fs.ChunkInfo, error) { return nil, nil }
+	}
 	return &Tier{
+		chunks:      o.Chunks,
 		pushTimeout: o.PushTimeout, full: suspects{span: fullFor},
 		disk: o.Disk, peers: o.Peers, store: o.Store, replicas: o.Replicas, log: o.Log,
 		fills: make(chan struct{}, fillsMax), flights: make(map[fs.Hash]*flight),

@@ -96,11 +96,11 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return nil, fmt.Errorf("make the staging directory: %w", err)
 	}
-	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Replicas: cfg.Cluster.Replicas,
+	if n.tier, err = cache.NewTier(cache.TierOptions{Disk: n.disk, Peers: n.cluster, Store: n.store, Chunks: n.cluster.ChunksOf, Replicas: cfg.Cluster.Replicas,
 		PushTimeout: leaseOver(cfg), PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
 		return nil, err
 	}
-	if n.scrubber, err = cache.NewScrubber(cache.ScrubOptions{Tier: n.tier, Chunks: n.cluster.ChunksOf,
+	if n.scrubber, err = cache.NewScrubber(cache.ScrubOptions{Tier: n.tier,
 		BytesPerSecond: int64(cfg.Cache.ScrubRate), Log: log}); err != nil {
 		return nil, err
 	}

@@ -124,6 +124,7 @@ func TestFlappingIsNotAskedOften(t *testing.T) {
 		}
 		b.faults.Heal()
 		time.Sleep(2 * time.Minute)
+		b.failReads(1, object.NotExist)
 		b.faults.Inject(faulty.Fault{})
 		b.failReads(5, object.Busy)
 		calls := len(b.faults.Calls())
