@@ -28,6 +28,7 @@ const (
 	Unsupported      // the store does not do what wpfs needs
 	Interrupted      // the caller's context ended
 	Suspended        // not asked: it has failed again and again, see package breaker
+	Changed          // Put with IfMatch: the key holds something else, or nothing
 )
 
 var kindText = [...]string{
@@ -36,7 +37,7 @@ var kindText = [...]string{
 	Unreachable: "unreachable", Untrusted: "certificate not trusted", ClockSkew: "clock skew",
 	Busy: "store is busy", Broken: "broken answer", NoSpace: "no space left",
 	Invalid: "invalid request", Unsupported: "not supported", Interrupted: "interrupted",
-	Suspended: "suspended",
+	Suspended: "suspended", Changed: "object has changed",
 }
 
 // Error names the kind.

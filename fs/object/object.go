@@ -8,6 +8,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -18,6 +19,9 @@ import (
 const (
 	KeyMax  = 200      // bytes in a key
 	SizeMax = 64 << 20 // bytes in an object
+	// VersionedMax is the size up to which every driver tells an object's
+	// Version: changing one under a condition is for markers, not for content.
+	VersionedMax = 64 << 10
 )
 
 // Op names a method of [Store] in errors, events and faults.
@@ -37,6 +41,10 @@ type Info struct {
 	Key      string
 	Size     int64 // bytes
 	Modified time.Time
+	// Version names these bytes for PutOptions.IfMatch; equal bytes may have
+	// equal versions. Only Stat tells it, and of objects above VersionedMax
+	// bytes it may be "".
+	Version string
 }
 
 // PutOptions changes what Put does.
@@ -44,6 +52,18 @@ type PutOptions struct {
 	// IfAbsent makes Put fail with Exists when the key is taken. Of any number
 	// of such calls for one key exactly one wins.
 	IfAbsent bool
+	// IfMatch, if not "", makes Put fail with Changed unless the key holds the
+	// version that Stat has told. Of any number of such calls for one version
+	// exactly one wins. It excludes IfAbsent.
+	IfMatch string
+}
+
+// check says why the options cannot be, or nil.
+func (o PutOptions) check() error {
+	if o.IfAbsent && o.IfMatch != "" {
+		return errors.New("a put cannot ask for an absent key and for a version of it at once")
+	}
+	return nil
 }
 
 // Store is one bucket, or the part of one below a prefix. All methods may be
@@ -125,9 +145,12 @@ func CheckGet(key string, off int64) error {
 }
 
 // CheckPut says why an object cannot be put, or nil.
-func CheckPut(key string, b []byte) error {
+func CheckPut(key string, b []byte, o PutOptions) error {
 	if len(b) > SizeMax {
 		return fmt.Errorf("an object has at most %d bytes, not %d", SizeMax, len(b))
+	}
+	if err := o.check(); err != nil {
+		return err
 	}
 	return CheckKey(key)
 }

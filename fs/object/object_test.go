@@ -72,6 +72,21 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 }
 
 // weak is a bucket that ignores conditions.
+type weakSwap struct{ *mem.Store }
+
+func (w weakSwap) Put(ctx context.Context, key string, b []byte, o object.PutOptions) error {
+	o.IfMatch = ""
+	return w.Store.Put(ctx, key, b, o)
+}
+
+type versionless struct{ *mem.Store }
+
+func (v versionless) Stat(ctx context.Context, key string) (object.Info, error) {
+	info, err := v.Store.Stat(ctx, key)
+	info.Version = ""
+	return info, err
+}
+
 type weak struct{ object.Store }
 
 func (w weak) Put(ctx context.Context, key string, b []byte, _ object.PutOptions) error {
@@ -87,6 +102,9 @@ func TestProbeFindsFaults(t *testing.T) {
 		kind object.Kind
 	}{
 		{"no conditional put", func() object.Store { return weak{mem.New()} }, object.Unsupported},
+		{"no conditional change", func() object.Store { return weakSwap{mem.New()} }, object.Unsupported},
+		{"no versions", func() object.Store { return versionless{mem.New()} }, object.Unsupported},
+		{"change fails", faults(faulty.Fault{Op: object.OpPut, Skip: 2, Kind: object.Busy}), object.Busy},
 		{"put denied", faults(faulty.Fault{Op: object.OpPut, Kind: object.Credentials}), object.Credentials},
 		{"second put unreachable", faults(faulty.Fault{Op: object.OpPut, Skip: 1, Kind: object.Unreachable}), object.Unreachable},
 		{"get fails", faults(faulty.Fault{Op: object.OpGet, Kind: object.Broken}), object.Broken},

@@ -107,6 +107,9 @@ func (s *Store) removeOldTemps() error {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == swapLock {
+			continue // another process may hold it
+		}
 		info, err := e.Info()
 		if errors.Is(err, os.ErrNotExist) {
 			continue // another process was faster
@@ -180,7 +183,11 @@ func (s *Store) Stat(ctx context.Context, key string) (object.Info, error) {
 	if !info.Mode().IsRegular() {
 		return object.Info{}, s.fail(object.OpStat, key, object.NotExist, nil)
 	}
-	return object.Info{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil
+	version, err := s.version(s.path(key), info.Size())
+	if err != nil {
+		return object.Info{}, s.wrapMissing(object.OpStat, key, err)
+	}
+	return object.Info{Key: key, Size: info.Size(), Modified: info.ModTime(), Version: version}, nil
 }
 
 // Delete implements object.Store. The directory stays, for the next object.

@@ -89,14 +89,20 @@ func (w *walk) visit(key string) error {
 	if strings.HasSuffix(key, "/") {
 		return w.dir(key)
 	}
-	info, err := w.s.Stat(w.ctx, key)
-	if errors.Is(err, object.NotExist) {
-		return nil // deleted meanwhile
+	if object.CheckKey(key) != nil {
+		return nil // not ours
+	}
+	if err := w.ctx.Err(); err != nil {
+		return w.s.fail(object.OpList, w.prefix, object.Interrupted, err)
+	}
+	info, err := os.Lstat(w.s.path(key))
+	if isMissing(err) || err == nil && !info.Mode().IsRegular() {
+		return nil // deleted meanwhile, or never an object
 	}
 	if err != nil {
-		return err
+		return w.s.wrap(object.OpList, w.prefix, err)
 	}
-	if !w.yield(info, nil) {
+	if !w.yield(object.Info{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil) {
 		return errStop
 	}
 	return nil

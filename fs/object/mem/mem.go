@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,12 +20,14 @@ import (
 // Store is the bucket. The zero value is not usable; see New.
 type Store struct {
 	mu      sync.Mutex
+	puts    uint64
 	objects map[string]entry
 }
 
 type entry struct {
 	b        []byte // never changed once stored
 	modified time.Time
+	version  string
 }
 
 var _ object.Store = (*Store)(nil)
@@ -34,7 +37,7 @@ func New() *Store { return &Store{objects: make(map[string]entry)} }
 
 // Put implements object.Store.
 func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptions) error {
-	if err := object.CheckPut(key, b); err != nil {
+	if err := object.CheckPut(key, b, o); err != nil {
 		return fail(object.OpPut, key, object.Invalid, err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -42,10 +45,15 @@ func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptio
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.objects[key]; ok && o.IfAbsent {
+	old, ok := s.objects[key]
+	switch {
+	case ok && o.IfAbsent:
 		return fail(object.OpPut, key, object.Exists, nil)
+	case o.IfMatch != "" && old.version != o.IfMatch:
+		return fail(object.OpPut, key, object.Changed, nil)
 	}
-	s.objects[key] = entry{bytes.Clone(b), time.Now()}
+	s.puts++
+	s.objects[key] = entry{bytes.Clone(b), time.Now(), strconv.FormatUint(s.puts, 10)}
 	return nil
 }
 
@@ -74,7 +82,7 @@ func (s *Store) Stat(ctx context.Context, key string) (object.Info, error) {
 	if err != nil {
 		return object.Info{}, err
 	}
-	return object.Info{Key: key, Size: int64(len(e.b)), Modified: e.modified}, nil
+	return object.Info{Key: key, Size: int64(len(e.b)), Modified: e.modified, Version: e.version}, nil
 }
 
 func (s *Store) find(ctx context.Context, op object.Op, key string) (entry, error) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,8 @@ func Run(t *testing.T, open func(t *testing.T) object.Store) {
 		{"DeleteTwice", testDelete},
 		{"IfAbsent", testIfAbsent},
 		{"IfAbsentRace", testIfAbsentRace},
+		{"IfMatch", testIfMatch},
+		{"IfMatchRace", testIfMatchRace},
 		{"OverwriteRace", testOverwriteRace},
 		{"ListOrder", testListOrder},
 		{"ListMany", testListMany},
@@ -245,6 +248,82 @@ func testIfAbsentRace(t *testing.T, st object.Store) {
 		if got := get(t, st, key, 0, -1); string(got) != winner.Load() {
 			t.Errorf("the object is %q, the winner was %q", got, winner.Load())
 		}
+	}
+}
+
+func testIfMatch(t *testing.T, st object.Store) {
+	version := func() string {
+		t.Helper()
+		info, err := st.Stat(t.Context(), "OWNER")
+		if err != nil || info.Version == "" {
+			t.Fatalf("Stat = %+v, %v", info, err)
+		}
+		return info.Version
+	}
+	swap := func(b, version string) error {
+		return st.Put(t.Context(), "OWNER", []byte(b), object.PutOptions{IfMatch: version})
+	}
+	put(t, st, "OWNER", []byte("first"))
+	first := version()
+	if again := version(); again != first {
+		t.Errorf("the version of an object that nobody touched was %s and is %s", first, again)
+	}
+	if err := swap("second", first); err != nil {
+		t.Fatalf("the version that is there: %v", err)
+	}
+	second := version()
+	if second == first {
+		t.Errorf("two contents have the version %s", first)
+	}
+	wantKind(t, "an old version", swap("third", first), object.Changed)
+	if got := get(t, st, "OWNER", 0, -1); string(got) != "second" {
+		t.Errorf("the object is %q", got)
+	}
+	wantKind(t, "both conditions", st.Put(t.Context(), "OWNER", nil, object.PutOptions{IfMatch: second, IfAbsent: true}), object.Invalid)
+	if err := st.Delete(t.Context(), "OWNER"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, "an absent key", swap("fourth", second), object.Changed)
+	_, err := st.Stat(t.Context(), "OWNER")
+	wantKind(t, "Stat of a key that no swap may make", err, object.NotExist)
+}
+
+// testIfMatchRace: writers that add one each lose no addition.
+func testIfMatchRace(t *testing.T, st object.Store) {
+	const writers, rounds = 4, 5
+	put(t, st, "OWNER", []byte("000"))
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for done := 0; done < rounds && !t.Failed(); {
+				info, err := st.Stat(t.Context(), "OWNER")
+				if err != nil {
+					t.Errorf("Stat: %v", err)
+					return
+				}
+				b, err := st.Get(t.Context(), "OWNER", 0, -1)
+				if err != nil {
+					t.Errorf("Get: %v", err)
+					return
+				}
+				n, err := strconv.Atoi(string(b))
+				if err != nil {
+					t.Errorf("the object is %q: %v", b, err)
+					return
+				}
+				err = st.Put(t.Context(), "OWNER", fmt.Appendf(nil, "%03d", n+1), object.PutOptions{IfMatch: info.Version})
+				switch {
+				case err == nil:
+					done++
+				case !errors.Is(err, object.Changed) && !errors.Is(err, object.Busy):
+					t.Errorf("Put: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, want := string(get(t, st, "OWNER", 0, -1)), fmt.Sprintf("%03d", writers*rounds); got != want {
+		t.Errorf("%d additions made %s", writers*rounds, got)
 	}
 }
 

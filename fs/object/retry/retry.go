@@ -104,17 +104,19 @@ func (s *Store) wait(ctx context.Context, attempt int) bool {
 	}
 }
 
-// Put implements object.Store. If a conditional put meets an object after an
-// attempt of unknown outcome, the object may be its own: the same bytes mean
+// Put implements object.Store. If the condition of a put does not hold after an
+// attempt of unknown outcome, the reason may be that attempt: the same bytes mean
 // success (rule R39).
 func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptions) error {
 	return s.do(ctx, object.OpPut, key, func(attempt int) error {
 		err := s.next.Put(ctx, key, b, o)
-		if attempt == 1 || !o.IfAbsent || !errors.Is(err, object.Exists) {
+		if attempt == 1 || !errors.Is(err, object.Exists) && !errors.Is(err, object.Changed) {
 			return err
 		}
 		got, gerr := s.next.Get(ctx, key, 0, -1)
 		switch {
+		case errors.Is(gerr, object.NotExist) && o.IfMatch != "":
+			return err
 		case errors.Is(gerr, object.NotExist):
 			// Put and deleted by somebody else in between: the next attempt decides.
 			return &object.Error{Op: object.OpPut, Key: key, Kind: object.Busy, Err: gerr}

@@ -123,6 +123,53 @@ func TestConditionalPut(t *testing.T) {
 	}
 }
 
+// TestConditionalChange: rule R39 for a put with IfMatch.
+func TestConditionalChange(t *testing.T) {
+	lost := faulty.Fault{Op: object.OpPut, Times: 1, Do: faulty.LoseAnswer}
+	busy := faulty.Fault{Op: object.OpPut, Times: 1, Do: faulty.Fail}
+	for _, row := range []struct {
+		name   string
+		stale  bool // somebody else has changed the object
+		faults []faulty.Fault
+		kind   object.Kind // Unknown: success
+		after  string
+	}{
+		{"fresh", false, nil, object.Unknown, "mine"},
+		{"stale", true, nil, object.Changed, "theirs"},
+		{"own change whose answer was lost", false, []faulty.Fault{lost}, object.Unknown, "mine"},
+		{"busy, then fresh", false, []faulty.Fault{busy}, object.Unknown, "mine"},
+		{"busy, then stale", true, []faulty.Fault{busy}, object.Changed, "theirs"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, bucket *mem.Store, faults *faulty.Store, st *retry.Store) {
+				put := func(b string) {
+					if err := bucket.Put(t.Context(), "OWNER", []byte(b), object.PutOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				put("before")
+				info, err := st.Stat(t.Context(), "OWNER")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if row.stale {
+					put("theirs")
+				}
+				for _, f := range row.faults {
+					faults.Inject(f)
+				}
+				err = st.Put(t.Context(), "OWNER", []byte("mine"), object.PutOptions{IfMatch: info.Version})
+				if (err != nil) != (row.kind != object.Unknown) || err != nil && !errors.Is(err, row.kind) {
+					t.Errorf("Put: %v, want %v", err, row.kind)
+				}
+				if b, err := bucket.Get(t.Context(), "OWNER", 0, -1); err != nil || string(b) != row.after {
+					t.Errorf("the object is %q, %v; want %q", b, err, row.after)
+				}
+			})
+		})
+	}
+}
+
 func TestListGoesOn(t *testing.T) {
 	bubble(t, func(t *testing.T, bucket *mem.Store, faults *faulty.Store, st *retry.Store) {
 		var want []string

@@ -131,7 +131,7 @@ func (s *Store) Close() error {
 
 // Put implements object.Store.
 func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptions) error {
-	if err := object.CheckPut(key, b); err != nil {
+	if err := object.CheckPut(key, b, o); err != nil {
 		return s.fail(object.OpPut, key, object.Invalid, err)
 	}
 	in := &s3.PutObjectInput{
@@ -144,10 +144,18 @@ func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptio
 	if o.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
+	if o.IfMatch != "" {
+		in.IfMatch = aws.String(o.IfMatch)
+	}
 	attempt, cancel := context.WithTimeout(ctx, s.o.timeout(int64(len(b))))
 	defer cancel()
 	_, err := s.client.PutObject(attempt, in)
-	return s.wrap(ctx, object.OpPut, key, err)
+	err = s.wrap(ctx, object.OpPut, key, err)
+	if kind := object.KindOf(err); o.IfMatch != "" && (kind == object.Exists || kind == object.NotExist) {
+		// 412, or of an absent key 404 on some servers.
+		return s.fail(object.OpPut, key, object.Changed, err)
+	}
+	return err
 }
 
 // Stat implements object.Store.
@@ -161,7 +169,7 @@ func (s *Store) Stat(ctx context.Context, key string) (object.Info, error) {
 	if err != nil {
 		return object.Info{}, s.wrap(ctx, object.OpStat, key, err)
 	}
-	return object.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified)}, nil
+	return object.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified), Version: aws.ToString(out.ETag)}, nil
 }
 
 // Delete implements object.Store. Objects go one by one: some servers demand a

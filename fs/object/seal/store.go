@@ -53,7 +53,7 @@ func New(next object.Store, o Options) *Store {
 
 // Put implements object.Store. With keys, an object has at most PlainMax bytes.
 func (s *Store) Put(ctx context.Context, key string, b []byte, o object.PutOptions) error {
-	if err := object.CheckPut(key, b); err != nil {
+	if err := object.CheckPut(key, b, o); err != nil {
 		return &object.Error{Op: object.OpPut, Key: key, Kind: object.Invalid, Err: err}
 	}
 	if len(s.o.Keys) == 0 {
