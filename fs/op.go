@@ -255,6 +255,16 @@ type SetLimits struct{ BytesMax, InodeMax uint64 }
 // InitCluster gives a new cluster its identity. Only the first one counts.
 type InitCluster struct{ UUID string }
 
+// AdoptCluster makes a state that was restored from a bucket the first one of a
+// new cluster: it gets another identity, and the sessions of the old one's nodes
+// go without a trace, so that their names are free again. It is the first entry
+// of the new cluster and never comes later.
+type AdoptCluster struct{ UUID string }
+
+// RecordShipped records that the bucket has the log up to Index, and that nothing
+// before Oldest can be restored from it any more (rule R40). Both only grow.
+type RecordShipped struct{ Index, Oldest Index }
+
 // Barrier changes nothing. A new leader commits one to learn what is committed.
 type Barrier struct{}
 
@@ -282,6 +292,8 @@ func (Forget) isOp()        {}
 func (SetLimits) isOp()     {}
 func (InitCluster) isOp()   {}
 func (Barrier) isOp()       {}
+func (AdoptCluster) isOp()  {}
+func (RecordShipped) isOp() {}
 
 // Command is an Op on its way through the log. Session and Seq make it exactly
 // once however often it is sent; LowWater tells that the session has its answer

@@ -80,6 +80,10 @@ func (t *tx) execCluster(op fs.Op) error {
 		return t.initCluster(o)
 	case fs.Barrier:
 		return nil
+	case fs.RecordShipped:
+		return t.recordShipped(o)
+	case fs.AdoptCluster:
+		return t.adoptCluster(o)
 	}
 	return &VersionError{What: fmt.Sprintf("operation %T", op)}
 }

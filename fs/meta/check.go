@@ -127,6 +127,9 @@ func (c *checker) checkApplied() {
 		c.report("applied record", "%v", err)
 	}
 	c.applied = a.at
+	if r, err := (reader{c.src}).shipped(); err != nil || r.Index > c.applied || r.Oldest > r.Index {
+		c.report("shipped record", "up to %d, from %d (%v)", r.Index, r.Oldest, err)
+	}
 	if b, ok, err := c.src.Get(keyFormat); err != nil || !ok {
 		c.report("store format", "missing (%v)", err)
 	} else if err := checkFormat(b); err != nil {

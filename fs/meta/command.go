@@ -41,7 +41,9 @@ const (
 	opStorePack
 	opCondemn
 	opForget
-	opEnd // the first unknown number
+	opRecordShipped
+	opAdoptCluster
+	opLast = opAdoptCluster
 )
 
 // EncodeCommand returns c's bytes. It panics if c.Op is nil or of a type that
@@ -69,10 +71,9 @@ func DecodeCommand(b []byte) (fs.Command, error) {
 		Session: fs.SessionID(d.uint()), Seq: d.uint(), LowWater: d.uint(), Now: d.time(),
 	}
 	code := d.u8()
-	if d.err == nil && (code == 0 || code >= opEnd) {
-		return fs.Command{}, &VersionError{"operation", uint64(code), uint64(opEnd - 1)}
+	if c.Op = d.op(code); d.err == nil && c.Op == nil {
+		return fs.Command{}, &VersionError{"operation", uint64(code), uint64(opLast)}
 	}
-	c.Op = d.op(code)
 	if err := d.end(); err != nil {
 		return fs.Command{}, corrupt("decode command", err)
 	}

@@ -142,6 +142,13 @@ func (e *enc) opCluster(op fs.Op) {
 		e.str(o.UUID)
 	case fs.Barrier:
 		e.u8(opBarrier)
+	case fs.RecordShipped:
+		e.u8(opRecordShipped)
+		e.uint(uint64(o.Index))
+		e.uint(uint64(o.Oldest))
+	case fs.AdoptCluster:
+		e.u8(opAdoptCluster)
+		e.str(o.UUID)
 	default:
 		e.opGarbage(op)
 	}
@@ -168,7 +175,7 @@ func (e *enc) opGarbage(op fs.Op) {
 	}
 }
 
-// op reads the fields of the operation with this number, which is known.
+// op reads the fields of the operation with this number; nil if there is none.
 func (d *dec) op(code byte) fs.Op {
 	switch code {
 	case opCreate:
@@ -218,6 +225,12 @@ func (d *dec) opCluster(code byte) fs.Op {
 		return fs.SetLimits{BytesMax: d.uint(), InodeMax: d.uint()}
 	case opInitCluster:
 		return fs.InitCluster{UUID: d.str()}
+	case opBarrier:
+		return fs.Barrier{}
+	case opRecordShipped:
+		return fs.RecordShipped{Index: fs.Index(d.uint()), Oldest: fs.Index(d.uint())}
+	case opAdoptCluster:
+		return fs.AdoptCluster{UUID: d.str()}
 	case opStorePack:
 		return fs.StorePack{Pack: d.pack(), Size: d.u32(), Chunks: list(d, placedMin, d.placed)}
 	case opCondemn:
@@ -225,7 +238,7 @@ func (d *dec) opCluster(code byte) fs.Op {
 	case opForget:
 		return fs.Forget{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
 	}
-	return fs.Barrier{}
+	return nil
 }
 
 // The least bytes that elements of lists take.

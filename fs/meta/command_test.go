@@ -58,6 +58,9 @@ func samples() map[string]fs.Command {
 		"setlimits":   fs.SetLimits{BytesMax: 1 << 50, InodeMax: 10_000_000},
 		"initcluster": fs.InitCluster{UUID: "6f1f5f8e-0000-4000-8000-000000000000"},
 		"barrier":     fs.Barrier{},
+
+		"recordshipped": fs.RecordShipped{Index: 1 << 40, Oldest: 77},
+		"adoptcluster":  fs.AdoptCluster{UUID: "6f1f5f8e-0000-4000-8000-000000000001"},
 	}
 	all := map[string]fs.Command{}
 	for name, op := range ops {

@@ -30,6 +30,7 @@ var (
 	keyApplied = []byte("mapplied")
 	keySystem  = []byte("msystem")
 	keyUUID    = []byte("muuid")
+	keyShipped = []byte("mshipped")
 )
 
 func key8(kind byte, n uint64) []byte {

@@ -338,6 +338,20 @@ func decodeSystem(b []byte) (r system, err error) {
 	return r, err
 }
 
+func (r Shipped) encode() []byte {
+	e := record()
+	e.uint(uint64(r.Index))
+	e.uint(uint64(r.Oldest))
+	return e.b
+}
+
+func decodeShipped(b []byte) (r Shipped, err error) {
+	err = decodeRecord("shipped", b, func(d *dec) {
+		r = Shipped{fs.Index(d.uint()), fs.Index(d.uint())}
+	})
+	return r, err
+}
+
 func (r appliedRecord) encode() []byte {
 	e := record()
 	e.uint(uint64(r.at))
