@@ -44,6 +44,7 @@ var layers = []layer{
 	{"cluster/protocol", []string{"fs", "cluster/protocol/"}, "the consistency core has no I/O, clock or goroutine: the simulator drives it alone"},
 	{"cluster/protocol/", []string{"fs", "cluster/protocol", "cluster/protocol/"}, "simulator and mutants know the core and the nouns, nothing that does I/O"},
 	{"cluster/peer", []string{"fs", "cluster/wire"}, "calls between nodes: the same interface at both ends"},
+	{"cluster/archive", []string{"fs", "fs/object"}, "log and state as opaque bytes between a source and a bucket: it is tested with both faked"},
 	{"cluster", []string{"fs", "fs/meta", "cluster/"}, "order and visibility; content reaches it through an interface of its own"},
 	{"cmd/wpfs", []string{""}, "joins all packages"},
 	{"integration", []string{""}, "tests all packages together"},
