@@ -65,6 +65,24 @@ func openIdentity(dir string, node fs.NodeID, cluster string) (id identity, fres
 	return id, false, nil
 }
 
+// PeekIdentity tells which cluster's node a data directory belongs to, without
+// opening it: exists is false if no node ever ran on it, uuid is "" if that node
+// has not learnt it.
+func PeekIdentity(dir string) (uuid string, exists bool, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", false, nil
+	}
+	var id identity
+	if err == nil {
+		err = json.Unmarshal(b, &id)
+	}
+	if err != nil {
+		return "", true, fmt.Errorf("read %s: %w", filepath.Join(dir, identityFile), err)
+	}
+	return id.UUID, true, nil
+}
+
 func (id identity) save(dir string) error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {

@@ -145,6 +145,7 @@ func (n *Node) leadTerm(ctx context.Context) {
 		n.pmu.Unlock()
 		n.log.Info("not leading any more", "term", term)
 	}()
+	n.nameCluster(ctx)
 	n.keepHouse(ctx)
 }
 

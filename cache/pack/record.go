@@ -21,11 +21,14 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// ChunkPrefix is what the keys of objects begin with that hold one chunk each.
+const ChunkPrefix = "c/"
+
 // ChunkKey is the key of an object that holds one chunk as a record, the way the
 // first releases stored all of them.
 func ChunkKey(id fs.ChunkID) string {
 	s := id.String()
-	return "c/" + s[:2] + "/" + s
+	return ChunkPrefix + s[:2] + "/" + s
 }
 
 // AppendRecord appends the record of a chunk to b, compressed if that pays.

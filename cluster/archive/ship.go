@@ -166,7 +166,7 @@ func (s *Shipper) step(ctx context.Context, l *lead) *lead {
 	epoch := s.o.Owner.Epoch()
 	if !leads || epoch == 0 || s.o.Owner.Fenced() != nil {
 		l.end()
-		s.update(func(st *Status) { st.Active = false })
+		s.update(func(st *Status) { st.Active, st.FailingSince = false, time.Time{} })
 		return nil
 	}
 	if l == nil || l.term != term || l.lost {

@@ -94,13 +94,31 @@ func runStatus(ctx context.Context, o agentOptions, std stdio) error {
 		[]string{"cache", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.CacheBytes), st.Content.CacheChunks)},
 		[]string{"to upload", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.UploadBytes), st.Content.UploadChunks)},
 		[]string{"object store", st.Content.Object},
+		[]string{"metadata copy", st.Archive.text()},
 		[]string{"version", st.Version},
 		[]string{"up", humanDuration(st.UptimeS)},
 	)
 	if st.Content.ObjectError != "" {
 		rows = append(rows, []string{"object error", st.Content.ObjectError})
 	}
+	if st.Archive.Fenced != "" {
+		rows = append(rows, []string{"ALARM", st.Archive.Fenced + "; nothing is put into the bucket any more"})
+	}
+	if st.Archive.Error != "" {
+		rows = append(rows, []string{"copy error", st.Archive.Error})
+	}
 	return columns(std.Out, rows)
+}
+
+// text is one line about the copy of the metadata in the bucket.
+func (a ArchiveStatus) text() string {
+	switch {
+	case a.Shipped == 0:
+		return "none yet"
+	case a.Shipping:
+		return fmt.Sprintf("up to %d, %.1f s behind", a.Shipped, a.LagS)
+	}
+	return fmt.Sprintf("up to %d some seconds ago", a.Shipped)
 }
 
 func orNone(s string) string {

@@ -58,7 +58,8 @@ type ObjectConfig struct {
 	EncryptionKeyCommand  string `key:"encryption_key_command" doc:"Shell command that prints what encryption_key_file would hold, for keys that a KMS has wrapped, such as: aws kms decrypt --ciphertext-blob fileb:///etc/wpfs/key.enc --query Plaintext --output text. Run once at each start."`
 	EncryptionAcceptPlain bool   `key:"encryption_accept_plain" doc:"Read objects that are not encrypted as well, for a bucket from before encryption. Otherwise they are refused, because somebody else may have put them there."`
 
-	BacklogMaxBytes Bytes `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
+	BacklogMaxBytes           Bytes `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
+	UnsafeNoConditionalWrites bool  `key:"unsafe_no_conditional_writes" doc:"Use an object store that ignores If-None-Match and If-Match. wpfs then looks before it writes, so two clusters on one bucket are kept apart less surely: two that start at the same moment may damage each other's content."`
 }
 
 // MountConfig is the mount role.

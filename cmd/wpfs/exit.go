@@ -29,6 +29,9 @@ const (
 	CodeNotRunning  Code = 12
 	CodeBusy        Code = 13
 	CodeUnhealthy   Code = 14
+	CodeForeign     Code = 15
+	CodeIncomplete  Code = 16
+	CodeAlive       Code = 17
 )
 
 // codeTable is the one list of codes: the help text and docs/EXIT-CODES.md are
@@ -53,6 +56,9 @@ var codeTable = [...]struct {
 	{CodeNotRunning, "no agent answers on the socket", "start wpfs agent, or name its socket with --socket"},
 	{CodeBusy, "another wpfs dev runs on the directory", "use that one, stop it, or choose another --dir"},
 	{CodeUnhealthy, "the agent stopped because of a fault while it ran", "read its log; start it again"},
+	{CodeForeign, "the bucket, or the part of it below the prefix, belongs to another cluster", "give this cluster an object.url of its own; if the other's nodes are gone for good, make a new cluster from it: wpfs restore --from-bucket"},
+	{CodeIncomplete, "wpfs restore has restored, but the content of some files is not in the bucket", "the files are listed; reading them fails: replace or delete them"},
+	{CodeAlive, "wpfs restore did nothing, because the cluster that has the bucket seems to be running", "stop all its nodes and wait 3 minutes, or insist with --take-over"},
 }
 
 // Problem is an error for the operator: what is wrong, as a sentence, and what

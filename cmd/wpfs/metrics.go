@@ -53,6 +53,12 @@ func newStatusMetrics(s source) *statusMetrics {
 			g("writes_refused", "1 while writers get ENOSPC on this node.", func(s Status) float64 { return b2f(s.Content.WritesRefused != "") }),
 			g("cache_pressure", "Part of the room for content that may not be dropped.", func(s Status) float64 { return s.Content.CachePressure }),
 			g("object_failing", "1 while the object store fails.", func(s Status) float64 { return b2f(s.Content.ObjectError != "") }),
+			g("archive_shipped_index", "The bucket has the log up to this entry.", func(s Status) float64 { return float64(s.Archive.Shipped) }),
+			g("archive_oldest_index", "No state before this entry can be restored from the bucket.", func(s Status) float64 { return float64(s.Archive.Oldest) }),
+			g("archive_lag_seconds", "What was visible so long ago is in the bucket, metadata and small files; 0 on all nodes but the one that ships.", func(s Status) float64 { return s.Archive.LagS }),
+			g("archive_shipping", "1 on the node that puts the log into the bucket.", func(s Status) float64 { return b2f(s.Archive.Shipping) }),
+			g("archive_failing", "1 while the log cannot be put into the bucket.", func(s Status) float64 { return b2f(s.Archive.Error != "") }),
+			g("bucket_fenced", "1 if another cluster has taken the bucket over: nothing is put into it any more.", func(s Status) float64 { return b2f(s.Archive.Fenced != "") }),
 			g("upload_bytes", "Their bytes.", func(s Status) float64 { return float64(s.Content.UploadBytes) }),
 		}}
 }

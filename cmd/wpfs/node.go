@@ -16,6 +16,7 @@ import (
 
 	"github.com/wpfs/wpfs/cache"
 	"github.com/wpfs/wpfs/cluster"
+	"github.com/wpfs/wpfs/cluster/archive"
 	"github.com/wpfs/wpfs/cluster/protocol"
 	wfs "github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/fuse"
@@ -45,6 +46,8 @@ type node struct {
 
 	store    object.Store
 	breaker  *breaker.Store
+	owner    *archive.Ownership
+	shipper  *archive.Shipper
 	disk     *cache.Disk
 	cluster  *cluster.Node
 	tier     *cache.Tier
@@ -81,6 +84,9 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	if err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log); err != nil {
 		return nil, err
 	}
+	if err := checkOwner(ctx, n.store, &cfg, log); err != nil {
+		return nil, err
+	}
 	// The cluster comes before the directories beside it: it locks the data
 	// directory and knows whose it is, so a refusal leaves nothing behind.
 	if n.cluster, err = cluster.Open(n.clusterOptions()); err != nil {
@@ -92,6 +98,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	}); err != nil {
 		return nil, err
 	}
+	n.joinArchive()
 	staging := filepath.Join(cfg.Node.DataDir, "staging")
 	if err := os.MkdirAll(staging, 0o700); err != nil {
 		return nil, fmt.Errorf("make the staging directory: %w", err)
@@ -104,7 +111,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		BytesPerSecond: int64(cfg.Cache.ScrubRate), Log: log}); err != nil {
 		return nil, err
 	}
-	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: n.store, Backlog: n.cluster, Chunks: n.tier,
+	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: ownedStore{n.store, n.owner}, Backlog: n.cluster, Chunks: n.tier,
 		BackoffMax: uploadBackoff, Log: log}); err != nil {
 		return nil, err
 	}
@@ -171,6 +178,8 @@ func (n *node) Run(ctx context.Context) error {
 	g.Go(func() error { return ignoreEnd(ctx, n.scrubber.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.uploader.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.vfs.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.owner.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.shipper.Run(ctx)) })
 	g.Go(func() error { return n.serve(ctx) })
 	g.Go(func() error {
 		select {
@@ -202,6 +211,13 @@ func (n *node) serve(ctx context.Context) error {
 	defer context.AfterFunc(n.mount, cancel)()
 	if err := n.cluster.AwaitReady(ctx); err != nil {
 		return nil // told to end before it began
+	}
+	if n.cluster.Fresh() { // what is written must have a bucket to go to: see archive.OwnershipOptions.First
+		select {
+		case <-n.owner.Confirmed():
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	if n.cfg.Mount.Path == "" {
 		close(n.ready)

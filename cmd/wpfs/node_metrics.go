@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wpfs/wpfs/cache"
+	"github.com/wpfs/wpfs/cluster/archive"
 	"github.com/wpfs/wpfs/fs/fuse/kcache"
 	"github.com/wpfs/wpfs/fs/vfs"
 )
@@ -14,6 +15,7 @@ type partStats struct {
 	tier   cache.TierStats
 	disk   cache.DiskStats
 	upload cache.UploadStatus
+	ship   archive.Status
 }
 
 // partMetrics shows the numbers of the parts.
@@ -62,6 +64,10 @@ func newPartMetrics(n *node) *partMetrics {
 	add(total, "chunk_puts_elsewhere_total", "New chunks that found no room here, and enough on other nodes.", func(s partStats) float64 { return float64(s.tier.Elsewhere) })
 	add(now, "cache_free_bytes", "Free space on the disk of cache.dir.", func(s partStats) float64 { return float64(s.disk.Free) })
 	add(total, "uploaded_bytes_total", "Content this node has put into the object store.", func(s partStats) float64 { return float64(s.upload.UploadedBytes) })
+	add(total, "archive_segments_total", "Pieces of the log that this node has put into the bucket.", func(s partStats) float64 { return float64(s.ship.Segments) })
+	add(total, "archive_segment_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.ship.SegmentBytes) })
+	add(total, "archive_snapshots_total", "Snapshots of the metadata that this node has put into the bucket.", func(s partStats) float64 { return float64(s.ship.Snapshots) })
+	add(total, "archive_snapshot_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.ship.SnapshotBytes) })
 	return m
 }
 
@@ -79,7 +85,7 @@ func (m *partMetrics) Describe(c chan<- *prometheus.Desc) {
 
 // Collect reads each part once.
 func (m *partMetrics) Collect(c chan<- prometheus.Metric) {
-	s := partStats{m.n.vfs.Stats(), m.n.tier.Stats(), m.n.disk.Stats(), m.n.uploader.Status()}
+	s := partStats{m.n.vfs.Stats(), m.n.tier.Stats(), m.n.disk.Stats(), m.n.uploader.Status(), m.n.shipper.Status()}
 	for _, p := range m.numbers {
 		c <- prometheus.MustNewConstMetric(p.desc, p.kind, p.value(s))
 	}

@@ -29,7 +29,7 @@ func (n *node) Status() Status {
 			CachePressure: d.Pressure, Evicted: d.Evicted, Corrupt: d.Corrupt,
 			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},
 	}
-	st.Scrub = n.Scrubbed()
+	st.Archive, st.Scrub = n.archiveStatus(time.Now()), n.Scrubbed()
 	if b := n.breaker.Status(); b.ReadsOpen || b.WritesOpen {
 		st.Content.ObjectSuspended = true
 	}

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/wpfs/wpfs/cluster"
+	"github.com/wpfs/wpfs/cluster/archive"
 	"github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/fs/fuse"
 	"github.com/wpfs/wpfs/fs/object"
@@ -18,6 +19,12 @@ func asProblem(err error) error {
 	switch {
 	case err == nil, errors.As(err, &p):
 		return err
+	case errors.Is(err, archive.ErrForeign):
+		return problem(CodeForeign, err, "this cluster may not use object.url", "Give it a bucket or a prefix of its own; if the nodes of the other cluster are gone for good, make a new one of what is in the bucket: wpfs restore --from-bucket (docs/OPERATIONS.md)")
+	case errors.Is(err, object.ErrNoConditions):
+		return problem(CodeObjectStore, err, "the object store cannot keep two clusters apart: it ignores conditional writes (If-None-Match, If-Match)", "Use another server or a newer version of it, or accept the risk with object.unsafe_no_conditional_writes: true (docs/CONFIGURATION.md)")
+	case errors.Is(err, cluster.ErrNotEmpty):
+		return problem(CodeDataDir, err, "nothing is restored into a directory that is in use", "Name an empty one with --data-dir, or move away what is in it (keep it until the site has been looked at); nothing was changed")
 	case errors.Is(err, cluster.ErrOtherNode), errors.Is(err, cluster.ErrNewerVersion), errors.Is(err, cluster.ErrInUse):
 		return problem(CodeDataDir, err, "node.data_dir cannot be used", "Nothing in it was changed")
 	case errors.Is(err, cluster.ErrLogCorrupt):

@@ -21,6 +21,7 @@ type Status struct {
 	Mount     MountStatus   `json:"mount"`
 	Content   ContentStatus `json:"content"`
 	Scrub     ScrubStatus   `json:"scrub"`
+	Archive   ArchiveStatus `json:"archive"`
 }
 
 // ClusterStatus is this node's view of order and visibility.
@@ -79,6 +80,19 @@ type ScrubStatus struct {
 	Damaged    int64      `json:"damaged"`
 	Mended     int64      `json:"mended"`          // of the damaged: fetched again, or needed by nobody
 	Names      []string   `json:"names,omitempty"` // of damaged chunks, the first ones
+}
+
+// ArchiveStatus is the copy of the metadata in the bucket, from which wpfs restore
+// makes a new cluster.
+type ArchiveStatus struct {
+	Epoch    uint64  `json:"epoch"`         // of the cluster in the bucket; 0 until known
+	Shipping bool    `json:"shipping"`      // by this node: the leader
+	Shipped  uint64  `json:"shipped_index"` // the bucket has the log up to here; of other nodes: a few seconds ago
+	Snapshot uint64  `json:"snapshot_index,omitempty"`
+	Oldest   uint64  `json:"oldest_index"`     // no state before it can be restored
+	LagS     float64 `json:"lag_s"`            // what was visible so long ago is in the bucket; 0 unless this node ships
+	Fenced   string  `json:"fenced,omitempty"` // ALARM: the bucket was taken over by another cluster
+	Error    string  `json:"error,omitempty"`  // while shipping fails: why
 }
 
 // Member is one node of the cluster as this node knows it.

@@ -18,6 +18,7 @@ import (
 	"github.com/wpfs/wpfs/fs/object/retry"
 	"github.com/wpfs/wpfs/fs/object/s3"
 	"github.com/wpfs/wpfs/fs/object/seal"
+	"github.com/wpfs/wpfs/fs/object/unconditional"
 )
 
 // probeMax is how long the object store may take to prove that it works.
@@ -93,6 +94,9 @@ func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg promet
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.UnsafeNoConditionalWrites {
+		driver = unconditional.New(driver)
+	}
 	var counters observe.Counters
 	reg.MustRegister(&objectMetrics{counters: &counters})
 	onRetry := func(op object.Op, key string, attempt int, err error) {
@@ -106,12 +110,13 @@ func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg promet
 // proveStore finds out whether the bucket can be used. On the first start of a
 // node it must: a wrong address or password is noticed while somebody looks.
 // Later it need not, for the cluster lives through an outage of the bucket, and
-// a node must be able to restart during one.
+// a node must be able to restart during one. A store that answers, but does not
+// look at conditions, is never good enough.
 func proveStore(ctx context.Context, st object.Store, first bool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, probeMax)
 	defer cancel()
 	err := object.Probe(ctx, st)
-	if err == nil || first {
+	if err == nil || first || errors.Is(err, object.ErrNoConditions) {
 		return err
 	}
 	log.Error("the object store does not work; new content stays on the nodes' disks until it does", "advice", object.Advice(err))

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/wpfs/wpfs/cache/pack"
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/meta"
+	"github.com/wpfs/wpfs/fs/object"
+)
+
+// bucketContent is what the bucket has of the chunks that files cite.
+type bucketContent struct {
+	// lost chunks are neither there nor in the metadata.
+	lost map[fs.ChunkID]bool
+	// learned is what the metadata does not know: content that was uploaded, or moved,
+	// after the last entry that was restored.
+	learned []fs.Op
+}
+
+// markAtOnce bounds one command.
+const markAtOnce = 1000
+
+// findContent compares the metadata with the bucket.
+func findContent(ctx context.Context, st object.Store, s *meta.State, progress func(string, int, int)) (*bucketContent, error) {
+	sizes, err := contentObjects(ctx, st, progress)
+	if err != nil {
+		return nil, err
+	}
+	in := &bucketContent{lost: map[fs.ChunkID]bool{}}
+	missing := map[fs.ChunkID]fs.PackID{} // the pack that should have it; zero: none
+	var alone []fs.ChunkID
+	err = s.EachChunk(func(info fs.ChunkInfo, inline bool) error {
+		own := sizes[pack.ChunkKey(info.ID)] > 0
+		at := info.Place
+		switch {
+		case inline:
+		case info.Durable && at.Pack == (fs.PackID{}):
+			if !own {
+				in.lost[info.ID] = true
+			}
+		case info.Durable:
+			if sizes[pack.Key(at.Pack)] < int64(at.Off)+int64(at.Len) {
+				missing[info.ID] = at.Pack
+			}
+		case own:
+			if alone = append(alone, info.ID); len(alone) == markAtOnce {
+				in.learned = append(in.learned, fs.MarkDurable{Chunks: alone})
+				alone = nil
+			}
+		default:
+			missing[info.ID] = fs.PackID{}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(alone) > 0 {
+		in.learned = append(in.learned, fs.MarkDurable{Chunks: alone})
+	}
+	if err := in.searchPacks(ctx, st, s, sizes, missing, progress); err != nil {
+		return nil, err
+	}
+	for id := range missing {
+		in.lost[id] = true
+	}
+	return in, nil
+}
+
+// contentObjects lists the objects that hold content, with their sizes.
+func contentObjects(ctx context.Context, st object.Store, progress func(string, int, int)) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	for _, prefix := range []string{pack.Prefix, pack.ChunkPrefix} {
+		for info, err := range st.List(ctx, prefix, "") {
+			if err != nil {
+				return nil, err
+			}
+			sizes[info.Key] = info.Size
+			if len(sizes)%1000 == 0 {
+				progress("content", len(sizes), 0)
+			}
+		}
+	}
+	return sizes, nil
+}
+
+// searchPacks looks for missing chunks in packs that the metadata does not know,
+// and takes what it finds out of missing.
+func (in *bucketContent) searchPacks(ctx context.Context, st object.Store, s *meta.State, sizes map[string]int64,
+	missing map[fs.ChunkID]fs.PackID, progress func(string, int, int)) error {
+	for key, size := range sizes {
+		id, ok := pack.ParseKey(key)
+		if !ok || len(missing) == 0 {
+			continue
+		}
+		if _, known, err := s.Pack(id); err != nil || known {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		entries, err := pack.Load(ctx, st, id, size)
+		if errors.Is(err, fs.ErrCorrupt) || errors.Is(err, object.NotExist) {
+			continue // nobody recorded it: it may be torn, or just deleted
+		}
+		if err != nil {
+			return err
+		}
+		store := fs.StorePack{Pack: id, Size: uint32(size)}
+		for _, e := range entries {
+			if from, wanted := missing[e.ID]; wanted {
+				store.Chunks = append(store.Chunks, fs.Placed{Chunk: e.ID, From: from, Off: e.Off, Len: e.Len})
+				delete(missing, e.ID)
+			}
+		}
+		if len(store.Chunks) > 0 {
+			in.learned = append(in.learned, store)
+		}
+		progress("packs", len(in.learned), 0)
+	}
+	return nil
+}
