@@ -94,12 +94,13 @@ func TakeOver(ctx context.Context, st object.Store, next Owner, version string) 
 
 // Times of an Ownership.
 const (
-	ownerEvery = 30 * time.Second       // OWNER is looked at, and by the leader written
+	ownerEvery = 10 * time.Second       // between two looks at OWNER
+	ownerWrite = 30 * time.Second       // and, by the leader, between two times that it is written
 	ownerPoll  = 250 * time.Millisecond // until it was seen for the first time
 	ownerRetry = 2 * time.Second        // after a failure
 	ownerMax   = 20 * time.Second       // for one look, retries included
 	// AliveFor is how long after its last sign in the bucket a cluster may still
-	// be running: its leader confirms OWNER every ownerEvery.
+	// be running: its leader writes OWNER every ownerWrite.
 	AliveFor = 3 * time.Minute
 )
 
@@ -221,7 +222,7 @@ func (w *Ownership) look(ctx context.Context) (epoch uint64, err error) {
 		return me.Epoch, nil
 	case o.Cluster != uuid:
 		return 0, &ForeignError{Owner: o, Mine: uuid}
-	case !w.o.Leads() || !o.Restored && time.Since(o.Time) < ownerEvery/2 && time.Since(o.Time) > -ownerEvery:
+	case !w.o.Leads() || !o.Restored && time.Since(o.Time).Abs() < ownerWrite:
 		return o.Epoch, nil
 	}
 	me.Epoch, me.Founders = o.Epoch, o.Founders

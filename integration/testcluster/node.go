@@ -44,6 +44,12 @@ type Status struct {
 		Evicted         uint64  `json:"cache_evicted"`
 		ObjectSuspended bool    `json:"object_suspended"`
 	}
+	Archive struct {
+		Shipping bool
+		LagS     float64 `json:"lag_s"`
+		Fenced   string
+		Error    string
+	}
 }
 
 // httpMax is how long an agent may take to answer a question about itself.
@@ -105,6 +111,17 @@ func (n *Node) WaitDurable(limit time.Duration) error {
 			return fmt.Errorf("%s has not counted its backlog yet", n.ID)
 		}
 		return nil
+	})
+}
+
+// WaitShipped waits until the bucket has the metadata as it was at a time.
+func (n *Node) WaitShipped(at time.Time, limit time.Duration) error {
+	return poll(limit, func() error {
+		st, err := n.Status()
+		if a := st.Archive; err == nil && (!a.Shipping || a.LagS == 0 || time.Since(at).Seconds() < a.LagS) {
+			err = fmt.Errorf("%s: shipping %t, %.1f s behind (%s)", n.ID, a.Shipping, a.LagS, a.Error)
+		}
+		return err
 	})
 }
 

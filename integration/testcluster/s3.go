@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -139,4 +140,30 @@ func (s *S3) Objects() (n int, bytes int64, err error) {
 		return nil
 	})
 	return n, bytes, err
+}
+
+// Damage removes the objects that lost selects by key (below the prefix of URL)
+// and size, behind the server's back, and tells how many they were.
+func (s *S3) Damage(t testing.TB, lost func(key string, size int64) bool) (n int) {
+	t.Helper()
+	root := filepath.Join(s.dir, "data", s3Bucket, "it")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		key, err := filepath.Rel(root, path)
+		if err != nil || !lost(key, st.Size()) {
+			return err
+		}
+		n++
+		return os.Remove(path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
