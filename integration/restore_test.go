@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wpfs/wpfs/cache/pack"
 	"github.com/wpfs/wpfs/integration/probe"
 	"github.com/wpfs/wpfs/integration/testcluster"
 	"github.com/wpfs/wpfs/integration/tree"
@@ -218,7 +219,7 @@ func TestRestoreSaysWhatIsMissing(t *testing.T) {
 	c := startOnS3(t)
 	p, mnt := c.ps[0], c.Nodes[0].Mount
 	must(t, p, probe.Mkdir(filepath.Join(mnt, "uploads")),
-		probe.Fill(filepath.Join(mnt, "uploads/lost.jpg"), 200<<10, 1), probe.WriteFile(filepath.Join(mnt, "kept.php"), []byte("<?php")))
+		probe.Fill(filepath.Join(mnt, "uploads/lost.jpg"), 2<<20, 1), probe.WriteFile(filepath.Join(mnt, "kept.php"), []byte("<?php")))
 	leader, err := c.Leader()
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +229,8 @@ func TestRestoreSaysWhatIsMissing(t *testing.T) {
 	}
 	c.killAll(t)
 	c.wipe(t)
-	if n := c.s3.Damage(t, func(key string, size int64) bool { return strings.HasPrefix(key, "c/") && size > 100<<10 }); n != 1 {
+	// A large chunk has a pack of its own, and the other file is in a small one.
+	if n := c.s3.Damage(t, func(key string, size int64) bool { return strings.HasPrefix(key, pack.Prefix) && size > 1<<10 }); n != 1 {
 		t.Fatalf("removed %d objects", n)
 	}
 	l := c.onBucket(t)

@@ -122,7 +122,7 @@ func TestUnknownVersionsStop(t *testing.T) {
 	ok := meta.EncodeCommand(fs.Command{Op: fs.Barrier{}})
 	newerCommand, newerOp := bytes.Clone(ok), bytes.Clone(ok)
 	newerCommand[0] = 2
-	newerOp[len(ok)-1] = 25
+	newerOp[len(ok)-1] = 200
 	noOp := bytes.Clone(ok)
 	noOp[len(ok)-1] = 0
 	batch := meta.EncodeBatch([][]byte{ok})
