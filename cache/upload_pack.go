@@ -3,7 +3,6 @@ package cache
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -63,13 +62,7 @@ func (u *Uploader) content(ctx context.Context, info fs.ChunkInfo) ([]byte, erro
 	if info.Size == 0 || info.Size > fs.ChunkMax {
 		return nil, fmt.Errorf("%w: it has %d bytes", errContent, info.Size)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	b := make([]byte, info.Size)
-	n, err := u.o.Chunks.ReadAt(ctx, info, b, 0)
-	if err == nil && (n != len(b) || sha256.Sum256(b) != info.ID.Hash) {
-		err = fs.ErrCorrupt
-	}
+	b, err := readWhole(ctx, u.o.Chunks, info)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errContent, err)
 	}

@@ -63,6 +63,7 @@ type Node struct {
 	holder  Holder
 	offer   func(fs.ChunkInfo) // nil: nobody wants to know
 	cited   func(fs.Hash)      // nil: the same
+	collect CollectFunc        // nil: there is no collector
 	propose *proposer
 	batcher atomic.Pointer[batcher]   // nil: not leading
 	rf      atomic.Pointer[raft.Raft] // nil until this node takes part

@@ -23,6 +23,7 @@ const (
 	methodHolds     peer.Method = 12 // call: index, inodes → index, those that are open
 	methodJoin      peer.Method = 13 // call: JSON → JSON
 	methodSeen      peer.Method = 14 // call: node id → one byte, 1 if that node was a member before
+	methodCollect   peer.Method = 30 // call: one byte, 1 for a dry run → JSON
 )
 
 func (n *Node) dialPeer(ctx context.Context, addr string) (net.Conn, error) {
@@ -132,6 +133,8 @@ func (h *handler) Call(ctx context.Context, from peer.Identity, m peer.Method, b
 		return n.holds(ctx, body)
 	case methodJoin:
 		return n.serveJoin(body)
+	case methodCollect:
+		return n.serveCollect(ctx, body)
 	case methodSeen:
 		return n.serveSeen(fs.NodeID(body))
 	}

@@ -92,12 +92,6 @@ func (a *archiveSource) RecordShipped(index, oldest fs.Index) {
 // UUID is the cluster's, "" while this node does not know it.
 func (n *Node) UUID() string { return n.uuid() }
 
-// Leads tells whether this node leads, as far as it knows.
-func (n *Node) Leads() bool {
-	_, ok := (*archiveSource)(n).Leading()
-	return ok
-}
-
 // Fresh tells that the data directory was empty when the node was opened.
 func (n *Node) Fresh() bool { return n.fresh }
 

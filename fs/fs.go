@@ -166,11 +166,25 @@ type ChunkInfo struct {
 	Durable bool     // the object store has it
 	Place   Place    // where; zero unless Durable
 	// Condemned is the index of the entry that gave the chunk up for removal;
-	// 0: none has. Nothing cites it and nothing ever will again.
-	Condemned Index
+	// 0: none has. Nothing cites it and nothing ever will again. CondemnedAt is
+	// when that entry was proposed.
+	Condemned   Index
+	CondemnedAt Time
 	// Inline is the content of a chunk that travelled inside the log and is
 	// not durable yet; nil otherwise. The caller must not change it.
 	Inline []byte
+}
+
+// PackInfo is what the metadata knows about a pack.
+type PackInfo struct {
+	ID          PackID
+	Size        uint64 // bytes of the object; 0 if only a listing told of it
+	Made        Index  // of the entry that recorded it
+	Chunks      uint64 // chunks that the metadata knows to be in it
+	Live        uint64 // of these, not condemned
+	LiveBytes   uint64 // bytes of the object that the live ones take
+	Condemned   Index  // of the entry with which the last live chunk went; 0: there are some
+	CondemnedAt Time   // when that entry was proposed
 }
 
 // Usage is what statfs(2) and limits are made of.

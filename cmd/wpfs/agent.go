@@ -42,6 +42,8 @@ type stack interface {
 	Drain(ctx context.Context) error
 	// Leave gives leadership and lease back, so that nobody waits for this node.
 	Leave(ctx context.Context) error
+	// Collect makes the leader collect garbage and returns its report.
+	Collect(ctx context.Context, dryRun bool) (json.RawMessage, error)
 	// Abandon takes the mount away at once, whatever is lost with it.
 	Abandon()
 }
@@ -248,7 +250,18 @@ func (a *agent) adminAPI() http.Handler {
 		answerJSON(w, a.stack.Scrubbed())
 	})
 	m.HandleFunc("GET /v1/scrub", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, a.stack.Scrubbed()) })
+	m.HandleFunc("POST /v1/gc", a.serveGC)
 	return m
+}
+
+// serveGC answers POST /v1/gc: a round of garbage collection on the leader.
+func (a *agent) serveGC(w http.ResponseWriter, r *http.Request) {
+	report, err := a.stack.Collect(r.Context(), r.URL.Query().Get("dry_run") == "1")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	answerJSON(w, report)
 }
 
 // Status is the stack's, with what only the agent knows.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +20,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wpfs/wpfs/cache"
 )
 
 // fakeStack is a node that does nothing but remember what was asked of it.
@@ -65,8 +69,16 @@ func (f *fakeStack) Drain(context.Context) error {
 func (f *fakeStack) Leave(context.Context) error { f.note("leave"); return nil }
 func (f *fakeStack) Scrub(rate int64)            { f.note(fmt.Sprint("scrub at ", rate)) }
 func (f *fakeStack) Scrubbed() ScrubStatus       { return f.scrubbed }
-func (f *fakeStack) Abandon()                    { f.note("abandon") }
-func (f *fakeStack) Ready() <-chan struct{}      { return f.ready }
+func (f *fakeStack) Collect(_ context.Context, dryRun bool) (json.RawMessage, error) {
+	f.note(fmt.Sprint("collect, dry run ", dryRun))
+	if f.unfit {
+		return nil, errors.New("no leader is known")
+	}
+	return json.Marshal(cache.Report{DryRun: dryRun, Chunks: 10, Packs: cache.Amount{Count: 2, Bytes: 8 << 20}, LiveBytes: 4 << 20,
+		Dead: cache.Amount{Count: 3, Bytes: 3 << 10}, Orphaned: cache.Amount{Count: 1, Bytes: 1 << 20}})
+}
+func (f *fakeStack) Abandon()               { f.note("abandon") }
+func (f *fakeStack) Ready() <-chan struct{} { return f.ready }
 func (f *fakeStack) Status() Status {
 	return Status{Node: "web1", Mount: MountStatus{Path: "/srv", Live: true},
 		Cluster: ClusterStatus{Name: "shop", Role: "leader", Leader: "web1", Term: 3, Applied: 9, Stable: 8, LeaseValid: !f.unfit, LeaseLeftMS: 2000, Members: 3}}
@@ -305,5 +317,67 @@ func TestAgentTellsSystemd(t *testing.T) {
 	}
 	if err := r.wait(t); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestGC asks the agent for rounds, dry and real, and prints them.
+func TestGC(t *testing.T) {
+	f := newFakeStack()
+	r := startTestAgent(t, f)
+	for _, row := range []struct {
+		dry       bool
+		has, lack string
+	}{
+		{true, "3 chunks, 3.0 KiB, to be condemned", "moved"},
+		{false, "1 objects, 1.0 MiB, condemned now", "to be"},
+	} {
+		var out bytes.Buffer
+		o := gcOptions{agentOptions{r.cfg.Node.Socket, outputText}, row.dry}
+		if err := runGC(t.Context(), o, stdio{Out: &out}); err != nil {
+			t.Fatal(err)
+		}
+		if s := out.String(); !strings.Contains(s, row.has) || strings.Contains(s, row.lack) || !strings.Contains(s, "2 packs, 8.0 MiB, 4.0 MiB of it live") {
+			t.Errorf("dry run %t:\n%s", row.dry, s)
+		}
+		f.mu.Lock()
+		if want := fmt.Sprint("collect, dry run ", row.dry); f.calls[len(f.calls)-1] != want {
+			t.Errorf("calls %q, want %q", f.calls, want)
+		}
+		f.mu.Unlock()
+	}
+	var out bytes.Buffer
+	if err := runGC(t.Context(), gcOptions{agentOptions{r.cfg.Node.Socket, outputJSON}, true}, stdio{Out: &out}); err != nil {
+		t.Fatal(err)
+	}
+	var report cache.Report
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil || report.Dead.Count != 3 || !report.DryRun {
+		t.Errorf("%+v, %v", report, err)
+	}
+	f.unfit = true
+	if err := runGC(t.Context(), gcOptions{agentOptions{r.cfg.Node.Socket, outputText}, true}, stdio{Out: &out}); err == nil || !strings.Contains(err.Error(), "no leader is known") {
+		t.Errorf("without a leader: %v", err)
+	}
+}
+
+// TestRiskyFilesAreNamed: some to people, all to scripts.
+func TestRiskyFilesAreNamed(t *testing.T) {
+	c := ContentStatus{AtRiskChunks: 12}
+	if len(riskRows(ContentStatus{})) != 0 {
+		t.Error("something is said of nothing")
+	}
+	for i := range 12 {
+		c.AtRisk = append(c.AtRisk, RiskyFile{Path: fmt.Sprint("/uploads/", i, ".jpg"), Bytes: 4096, Holders: []string{"web1", "web2"}[:2*(i%2)], Alive: i % 2})
+	}
+	var out bytes.Buffer
+	if err := columns(&out, riskRows(c)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"12 chunks", "/uploads/0.jpg (4.0 KiB in the log, 0 alive)", "/uploads/1.jpg (4.0 KiB on web1, web2, 1 alive)", "and 2 more"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &out)
+		}
+	}
+	if strings.Contains(out.String(), "/uploads/10.jpg") {
+		t.Error("too many are named")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -92,7 +94,7 @@ func runStatus(ctx context.Context, o agentOptions, std stdio) error {
 		[]string{"lease", lease},
 		[]string{"mount", mount},
 		[]string{"cache", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.CacheBytes), st.Content.CacheChunks)},
-		[]string{"to upload", fmt.Sprintf("%s in %d chunks", humanBytes(st.Content.UploadBytes), st.Content.UploadChunks)},
+		[]string{"to upload", uploadText(st.Content)},
 		[]string{"object store", st.Content.Object},
 		[]string{"metadata copy", st.Archive.text()},
 		[]string{"version", st.Version},
@@ -107,6 +109,10 @@ func runStatus(ctx context.Context, o agentOptions, std stdio) error {
 	if st.Archive.Error != "" {
 		rows = append(rows, []string{"copy error", st.Archive.Error})
 	}
+	rows = append(rows, riskRows(st.Content)...)
+	if st.Garbage.Last != nil {
+		rows = append(rows, []string{"garbage", garbageText(st.Garbage)})
+	}
 	return columns(std.Out, rows)
 }
 
@@ -119,6 +125,44 @@ func (a ArchiveStatus) text() string {
 		return fmt.Sprintf("up to %d, %.1f s behind", a.Shipped, a.LagS)
 	}
 	return fmt.Sprintf("up to %d some seconds ago", a.Shipped)
+}
+
+func uploadText(c ContentStatus) string {
+	s := fmt.Sprintf("%s in %d chunks", humanBytes(c.UploadBytes), c.UploadChunks)
+	if c.UploadChunks > 0 {
+		s += ", the oldest for " + humanDuration(c.UploadAgeS)
+	}
+	return s
+}
+
+// riskShown bounds the files that are named to people; --output json has more.
+const riskShown = 10
+
+func riskRows(c ContentStatus) (rows [][]string) {
+	if c.AtRiskChunks == 0 {
+		return nil
+	}
+	rows = append(rows, []string{"AT RISK", fmt.Sprintf("%d chunks are not in the object store yet and on too few live nodes:", c.AtRiskChunks)})
+	for _, f := range c.AtRisk[:min(len(c.AtRisk), riskShown)] {
+		where := "in the log"
+		if len(f.Holders) > 0 {
+			where = "on " + strings.Join(f.Holders, ", ")
+		}
+		rows = append(rows, []string{"", fmt.Sprintf("%s (%s %s, %d alive)", f.Path, humanBytes(f.Bytes), where, f.Alive)})
+	}
+	if more := len(c.AtRisk) - riskShown; more > 0 {
+		rows = append(rows, []string{"", fmt.Sprintf("and %d more: wpfs status --output json", more)})
+	}
+	return rows
+}
+
+func garbageText(g GarbageStatus) string {
+	s := fmt.Sprintf("%d objects deleted, %d chunks condemned, %d moved; last round %s ago", g.Deleted, g.Condemned, g.Moved,
+		humanDuration(time.Since(g.Last.Began).Seconds()))
+	if g.Last.Error != "" {
+		s += ", which ended early: " + g.Last.Error
+	}
+	return s
 }
 
 func orNone(s string) string {

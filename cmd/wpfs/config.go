@@ -58,8 +58,9 @@ type ObjectConfig struct {
 	EncryptionKeyCommand  string `key:"encryption_key_command" doc:"Shell command that prints what encryption_key_file would hold, for keys that a KMS has wrapped, such as: aws kms decrypt --ciphertext-blob fileb:///etc/wpfs/key.enc --query Plaintext --output text. Run once at each start."`
 	EncryptionAcceptPlain bool   `key:"encryption_accept_plain" doc:"Read objects that are not encrypted as well, for a bucket from before encryption. Otherwise they are refused, because somebody else may have put them there."`
 
-	BacklogMaxBytes           Bytes `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
-	UnsafeNoConditionalWrites bool  `key:"unsafe_no_conditional_writes" doc:"Use an object store that ignores If-None-Match and If-Match. wpfs then looks before it writes, so two clusters on one bucket are kept apart less surely: two that start at the same moment may damage each other's content."`
+	BacklogMaxBytes           Bytes    `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
+	UnsafeNoConditionalWrites bool     `key:"unsafe_no_conditional_writes" doc:"Use an object store that ignores If-None-Match and If-Match. wpfs then looks before it writes, so two clusters on one bucket are kept apart less surely: two that start at the same moment may damage each other's content."`
+	GCGrace                   Duration `key:"gc_grace" doc:"How long content that no file needs any more stays in the object store: 24h, 90m. Also how long a reader that is behind may still find it."`
 }
 
 // MountConfig is the mount role.
@@ -148,7 +149,7 @@ func defaultConfig() Config {
 		Node:    NodeConfig{DataDir: "/var/lib/wpfs", Socket: "/run/wpfs/wpfs.sock"},
 		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
 		Cache:   CacheConfig{ReserveBytes: 2 << 30, PrefetchRate: 64 << 20},
-		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30},
+		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30, GCGrace: Duration(24 * time.Hour)},
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // limits of the configuration.
@@ -18,6 +19,7 @@ const (
 	peersMax    = 50
 
 	cacheBytesMin = 16 << 20 // four of the largest chunks
+	gcGraceMin    = Duration(2 * time.Second)
 )
 
 var nodeIDRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -41,6 +43,7 @@ func (c *Config) Validate() error {
 	rule(c.Object.BacklogMaxBytes >= 0, "object.backlog_max_bytes", "must not be negative, is %d", c.Object.BacklogMaxBytes)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))
 	rule(c.Object.EncryptionKeyFile == "" || c.Object.EncryptionKeyCommand == "", "object.encryption_key_command", "must be empty when object.encryption_key_file is set: the keys come from one of the two")
+	rule(c.Object.GCGrace >= gcGraceMin, "object.gc_grace", "must be a time of at least %v, such as 24h, is %v", gcGraceMin, c.Object.GCGrace)
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
 	rule(!c.HTTP.Pprof || c.HTTP.Listen != "", "http.pprof", "needs http.listen")

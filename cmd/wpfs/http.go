@@ -25,7 +25,7 @@ func httpHandler(s source, reg *prometheus.Registry, withPprof bool) (http.Handl
 	}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answerHealth(w, s.Status()) })
-	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, s.Status()) })
+	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, publicStatus(s.Status())) })
 	m.HandleFunc("GET /members", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, s.Members()) })
 	m.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { answerPage(w, page, s) })
@@ -37,6 +37,12 @@ func httpHandler(s source, reg *prometheus.Registry, withPprof bool) (http.Handl
 		m.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return m, nil
+}
+
+// publicStatus leaves out the names of files: the admin socket has them.
+func publicStatus(st Status) Status {
+	st.Content.AtRisk = nil
+	return st
 }
 
 // answerHealth is 200 "ok", or 503 with a reason on each line.

@@ -11,6 +11,13 @@ import (
 	"testing"
 )
 
+func TestPublicStatusNamesNoFiles(t *testing.T) {
+	st := publicStatus(Status{Content: ContentStatus{AtRiskChunks: 3, AtRisk: []RiskyFile{{Path: "/secret"}}}})
+	if st.Content.AtRiskChunks != 3 || st.Content.AtRisk != nil {
+		t.Errorf("%+v", st.Content)
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	r := startTestAgent(t, newFakeStack())
 	base := "http://" + r.cfg.HTTP.Listen

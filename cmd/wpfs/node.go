@@ -53,6 +53,8 @@ type node struct {
 	tier     *cache.Tier
 	uploader *cache.Uploader
 	scrubber *cache.Scrubber
+	garbage  *cache.Collector
+	risk     risk
 	vfs      *vfs.FS
 	space    *space
 	gate     *cache.Gate
@@ -107,12 +109,18 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		PushTimeout: leaseOver(cfg), PrefetchBytesPerSecond: int64(cfg.Cache.PrefetchRate), Log: log}); err != nil {
 		return nil, err
 	}
+	grace := time.Duration(cfg.Object.GCGrace)
+	if n.garbage, err = cache.NewCollector(cache.CollectorOptions{Store: ownedStore{n.store, n.owner}, Ledger: n.cluster, Chunks: n.tier, Grace: grace,
+		Every:  min(gcEvery, grace/4),
+		Pinned: func() (wfs.Index, error) { return n.cluster.PinnedBefore(), nil }, Log: log}); err != nil {
+		return nil, err
+	}
 	if n.scrubber, err = cache.NewScrubber(cache.ScrubOptions{Tier: n.tier,
 		BytesPerSecond: int64(cfg.Cache.ScrubRate), Log: log}); err != nil {
 		return nil, err
 	}
 	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: ownedStore{n.store, n.owner}, Backlog: n.cluster, Chunks: n.tier,
-		BackoffMax: uploadBackoff, Log: log}); err != nil {
+		BackoffMax: uploadBackoff, Life: grace / 2, Log: log}); err != nil {
 		return nil, err
 	}
 	n.gate = cache.NewGate(cache.GateOptions{
@@ -127,6 +135,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	n.cluster.SetCited(n.disk.Cited)
 	n.cluster.SetKeepInline(n.tier.KeepInline)
 	n.cluster.SetHolder(n.vfs)
+	n.cluster.SetCollect(n.collectHere)
 	if cfg.Mount.Path != "" { // nobody reads anything on a witness
 		n.cluster.SetOffer(n.tier.Offer)
 	}
@@ -177,6 +186,8 @@ func (n *node) Run(ctx context.Context) error {
 	g.Go(func() error { return ignoreEnd(ctx, n.tier.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.scrubber.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.uploader.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, n.garbage.Run(ctx)) })
+	g.Go(func() error { n.watchRisk(ctx); return nil })
 	g.Go(func() error { return ignoreEnd(ctx, n.vfs.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.owner.Run(ctx)) })
 	g.Go(func() error { return ignoreEnd(ctx, n.shipper.Run(ctx)) })

@@ -16,6 +16,8 @@ type partStats struct {
 	disk   cache.DiskStats
 	upload cache.UploadStatus
 	ship   archive.Status
+	totals cache.Totals
+	round  cache.Report // the last one here
 }
 
 // partMetrics shows the numbers of the parts.
@@ -68,7 +70,26 @@ func newPartMetrics(n *node) *partMetrics {
 	add(total, "archive_segment_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.ship.SegmentBytes) })
 	add(total, "archive_snapshots_total", "Snapshots of the metadata that this node has put into the bucket.", func(s partStats) float64 { return float64(s.ship.Snapshots) })
 	add(total, "archive_snapshot_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.ship.SnapshotBytes) })
+	add(total, "uploaded_packs_total", "Packs this node has put into the object store.", func(s partStats) float64 { return float64(s.upload.Packs) })
+	add(total, "uploaded_pack_bytes_total", "Bytes of these, compressed.", func(s partStats) float64 { return float64(s.upload.PackBytes) })
+	add(total, "upload_unreadable_total", "Attempts to upload a chunk whose content could not be had.", func(s partStats) float64 { return float64(s.upload.Unreadable) })
+	addGarbage(add)
 	return m
+}
+
+// addGarbage is about garbage in the object store. Only the leader collects it, so
+// what the last round found is 0 elsewhere.
+func addGarbage(add func(kind prometheus.ValueType, name, help string, value func(partStats) float64)) {
+	const total, now = prometheus.CounterValue, prometheus.GaugeValue
+	add(total, "gc_condemned_chunks_total", "Chunks that this node has condemned.", func(s partStats) float64 { return float64(s.totals.Condemned) })
+	add(total, "gc_deleted_objects_total", "Objects that this node has deleted.", func(s partStats) float64 { return float64(s.totals.Deleted) })
+	add(total, "gc_deleted_bytes_total", "Bytes of these.", func(s partStats) float64 { return float64(s.totals.DeletedBytes) })
+	add(total, "gc_moved_chunks_total", "Chunks that this node has moved out of packs that were mostly dead.", func(s partStats) float64 { return float64(s.totals.Moved) })
+	add(total, "gc_failed_rounds_total", "Rounds of garbage collection that ended early.", func(s partStats) float64 { return float64(s.totals.Failed) })
+	add(now, "gc_packs", "Packs in the object store, as the last round found them.", func(s partStats) float64 { return float64(s.round.Packs.Count) })
+	add(now, "gc_pack_bytes", "Bytes of these.", func(s partStats) float64 { return float64(s.round.Packs.Bytes) })
+	add(now, "gc_live_bytes", "Bytes in them that files need.", func(s partStats) float64 { return float64(s.round.LiveBytes) })
+	add(now, "gc_waiting_bytes", "Bytes of condemned objects whose time has not come.", func(s partStats) float64 { return float64(s.round.Waiting.Bytes) })
 }
 
 // Describe lists the metrics.
@@ -85,7 +106,7 @@ func (m *partMetrics) Describe(c chan<- *prometheus.Desc) {
 
 // Collect reads each part once.
 func (m *partMetrics) Collect(c chan<- prometheus.Metric) {
-	s := partStats{m.n.vfs.Stats(), m.n.tier.Stats(), m.n.disk.Stats(), m.n.uploader.Status(), m.n.shipper.Status()}
+	s := partStats{m.n.vfs.Stats(), m.n.tier.Stats(), m.n.disk.Stats(), m.n.uploader.Status(), m.n.shipper.Status(), m.n.garbage.Totals(), m.n.garbage.Last()}
 	for _, p := range m.numbers {
 		c <- prometheus.MustNewConstMetric(p.desc, p.kind, p.value(s))
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"github.com/wpfs/wpfs/cache"
 )
 
 // Status is what an agent says of itself: the same value is /status, the
@@ -22,6 +24,7 @@ type Status struct {
 	Content   ContentStatus `json:"content"`
 	Scrub     ScrubStatus   `json:"scrub"`
 	Archive   ArchiveStatus `json:"archive"`
+	Garbage   GarbageStatus `json:"garbage"`
 }
 
 // ClusterStatus is this node's view of order and visibility.
@@ -65,6 +68,29 @@ type ContentStatus struct {
 	UploadBytes  int64   `json:"upload_bytes"`
 	UploadAgeS   float64 `json:"upload_age_s"`           // of the oldest of these
 	ObjectError  string  `json:"object_error,omitempty"` // while the object store fails: why
+	// AtRisk are files with content that is not in the object store and on fewer
+	// live nodes than cluster.replicas: at most 1000, of AtRiskChunks chunks.
+	AtRiskChunks int         `json:"at_risk_chunks"`
+	AtRisk       []RiskyFile `json:"at_risk,omitempty"`
+}
+
+// RiskyFile is a file with a chunk that losing nodes may lose.
+type RiskyFile struct {
+	Path    string   `json:"path"`
+	Chunk   string   `json:"chunk"`
+	Bytes   int64    `json:"bytes"`             // of the chunk
+	Holders []string `json:"holders,omitempty"` // nodes that took it; none: it is in the log, on every node
+	Alive   int      `json:"alive"`             // nodes that have it and are alive
+}
+
+// GarbageStatus is what this node has collected since it started. Only a leader
+// collects.
+type GarbageStatus struct {
+	Condemned uint64        `json:"condemned"` // chunks
+	Deleted   uint64        `json:"deleted"`   // objects
+	Moved     uint64        `json:"moved"`     // chunks, out of packs that were mostly dead
+	Failed    uint64        `json:"failed"`    // rounds that ended early
+	Last      *cache.Report `json:"last,omitempty"`
 }
 
 // ScrubStatus tells how far the reading of the whole cache has come, or how the

@@ -4,51 +4,34 @@ import (
 	"github.com/wpfs/wpfs/fs"
 )
 
-// Pack is an object that holds chunks, as the metadata knows it.
-type Pack struct {
-	ID        fs.PackID
-	Size      uint64   // bytes of the object; 0 if only a listing told of it
-	Made      fs.Index // of the entry that recorded it
-	Chunks    uint64   // chunks that the metadata knows to be in it
-	Live      uint64   // of these, not condemned
-	LiveBytes uint64   // bytes of the object that the live ones take
-	Condemned fs.Index // of the entry with which the last live chunk went; 0: there are some
-	Since     fs.Time  // when that entry was proposed
-}
-
-func (r packRecord) pack(id fs.PackID) Pack {
-	return Pack{id, r.size, r.made, r.chunks, r.live, r.liveBytes, r.condemned, r.since}
+func (r packRecord) info(id fs.PackID) fs.PackInfo {
+	return fs.PackInfo{ID: id, Size: r.size, Made: r.made, Chunks: r.chunks, Live: r.live, LiveBytes: r.liveBytes,
+		Condemned: r.condemned, CondemnedAt: r.since}
 }
 
 // Pack tells what is known of one pack.
-func (s *State) Pack(id fs.PackID) (Pack, bool, error) {
+func (s *State) Pack(id fs.PackID) (fs.PackInfo, bool, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	r, ok, err := reader{s.kv}.pack(id)
-	return r.pack(id), ok, err
+	return r.info(id), ok, err
 }
 
 // Packs lists up to n packs behind last, in the order of their names.
-func (s *State) Packs(last fs.PackID, n int) ([]Pack, error) {
+func (s *State) Packs(last fs.PackID, n int) ([]fs.PackInfo, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	return collect(s, append(keyPack(last), 0), after([]byte{kindPack}), n, func(k, v []byte) (Pack, bool, error) {
+	return collect(s, append(keyPack(last), 0), after([]byte{kindPack}), n, func(k, v []byte) (fs.PackInfo, bool, error) {
 		r, err := decodePack(v)
-		return r.pack(packOfKey(k)), true, err
+		return r.info(packOfKey(k)), true, err
 	})
-}
-
-// Uncited is a chunk that no extent cites.
-type Uncited struct {
-	Info  fs.ChunkInfo
-	Since fs.Time // when the entry that condemned it was proposed, if one did
 }
 
 // UncitedChunks looks at up to n chunks behind last, in the order of hash and
 // generation, and returns those that nothing cites, how many were looked at, and
 // the last of these.
-func (s *State) UncitedChunks(last fs.ChunkID, n int) (list []Uncited, seen int, end fs.ChunkID, err error) {
+func (s *State) UncitedChunks(last fs.ChunkID, n int) (list []fs.ChunkInfo, seen int, end fs.ChunkID, err error) {
 	if n <= 0 {
 		return nil, 0, last, nil
 	}
@@ -63,7 +46,7 @@ func (s *State) UncitedChunks(last fs.ChunkID, n int) (list []Uncited, seen int,
 		}
 		end = chunkOfKey(k)
 		if r.refs == 0 {
-			list = append(list, Uncited{r.info(end), r.since})
+			list = append(list, r.info(end))
 		}
 		seen++
 		return seen < n

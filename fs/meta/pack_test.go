@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/wpfs/wpfs/fs"
-	"github.com/wpfs/wpfs/fs/meta"
 )
 
 // packRig is a file system of files of one chunk each.
@@ -43,7 +42,7 @@ func (r *packRig) chunk(i int) fs.ChunkInfo {
 	return c
 }
 
-func (r *packRig) pack(id fs.PackID) meta.Pack {
+func (r *packRig) pack(id fs.PackID) fs.PackInfo {
 	r.t.Helper()
 	p, _, err := r.s.Pack(id)
 	if err != nil {

@@ -156,10 +156,7 @@ func write(seed uint64, n int) ([]metatest.Entry, map[fs.Hash][]byte, error) {
 		if err != nil {
 			panic(err)
 		}
-		for _, d := range dead[:min(len(dead), 20)] {
-			list = append(list, d.Info)
-		}
-		return append(list, meta.InPacks(s, 20)...)
+		return append(dead[:min(len(dead), 20)], meta.InPacks(s, 20)...)
 	}
 	var entries []metatest.Entry
 	for range n {

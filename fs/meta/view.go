@@ -196,7 +196,7 @@ func (v *view) Chunk(id fs.ChunkID) (fs.ChunkInfo, error) {
 
 func (r chunkRecord) info(id fs.ChunkID) fs.ChunkInfo {
 	return fs.ChunkInfo{ID: id, Size: r.size, Refs: r.refs, Holders: r.holders, Durable: r.durable,
-		Place: r.place, Condemned: r.condemned}
+		Place: r.place, Condemned: r.condemned, CondemnedAt: r.since}
 }
 
 func (v *view) Xattr(ino fs.Ino, name string) ([]byte, error) {

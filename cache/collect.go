@@ -1,0 +1,454 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/wpfs/wpfs/cache/pack"
+	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/object"
+)
+
+// Ledger is what a Collector sees of the replicated metadata. Package cluster
+// implements it.
+type Ledger interface {
+	// Leads tells whether this node leads. Two nodes that both think so do no
+	// harm: whatever happens to an object, an entry of the log has decided.
+	Leads() bool
+	// UncitedChunks looks at up to n chunks behind after and returns those that
+	// nothing cites, how many were looked at, and the last of these.
+	UncitedChunks(after fs.ChunkID, n int) (list []fs.ChunkInfo, seen int, last fs.ChunkID, err error)
+	// Packs lists up to n packs behind after.
+	Packs(after fs.PackID, n int) ([]fs.PackInfo, error)
+	// Pack and Chunk look one up; false if it is not known.
+	Pack(id fs.PackID) (fs.PackInfo, bool, error)
+	Chunk(id fs.ChunkID) (fs.ChunkInfo, bool, error)
+
+	StorePack(ctx context.Context, op fs.StorePack) error
+	Condemn(ctx context.Context, op fs.Condemn) error
+	Forget(ctx context.Context, op fs.Forget) error
+}
+
+// Figures of a Collector.
+const (
+	sweepPage     = 1000                  // chunks or packs looked at in one go
+	sweepPause    = 50 * time.Millisecond // after it
+	garbageBatch  = 500                   // things in one command
+	compactShare  = 3                     // a pack is worth compacting when less than a third of it is live
+	compactMax    = 64 << 20              // bytes moved in one round
+	deleteTimeout = time.Minute           // for one object, retries included
+)
+
+// CollectorOptions for NewCollector. Store, Ledger and Chunks are required.
+type CollectorOptions struct {
+	Store  object.Store
+	Ledger Ledger
+	// Chunks is where content that moves is read: the Tier.
+	Chunks fs.Chunks
+	// Grace is how long condemned things stay, and how old an object must be
+	// that nobody has recorded. Twice an Uploader's Life or more. Default 24 h.
+	Grace time.Duration
+	// Every is the time between two rounds; default 10 min.
+	Every time.Duration
+	// DeletesPerSecond bounds the requests that delete; default 50.
+	DeletesPerSecond float64
+	// Pinned tells the index of the oldest state that somebody could still go
+	// back to. Nothing is deleted that it may cite, and nothing at all while
+	// Pinned fails. Default: there is no such state.
+	Pinned func() (fs.Index, error)
+	Log    *slog.Logger // default: discarded
+}
+
+func (o *CollectorOptions) setDefaults() {
+	if o.Grace <= 0 {
+		o.Grace = 24 * time.Hour
+	}
+	if o.Every <= 0 {
+		o.Every = 10 * time.Minute
+	}
+	if o.DeletesPerSecond <= 0 {
+		o.DeletesPerSecond = 50
+	}
+	if o.Pinned == nil {
+		o.Pinned = func() (fs.Index, error) { return ^fs.Index(0), nil }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Collector takes garbage out of the object store, in steps that may each be the
+// last before a crash (rule R37):
+//
+//  1. chunks that nothing cites are condemned by an entry of the log: from then
+//     on nothing can cite them, and a pack without a live chunk is condemned too;
+//  2. after Grace, and when no state that could be restored is older than that
+//     entry, objects of condemned packs are deleted;
+//  3. then another entry forgets them.
+//
+// Objects that no entry knows of, because an uploader died, are condemned by name
+// when they are old enough and go the same way. Packs that are mostly dead are
+// compacted: their live chunks move to another pack, and the rest is garbage.
+type Collector struct {
+	o       CollectorOptions
+	deletes *rate.Limiter
+
+	running sync.Mutex // held during a round
+
+	mu     sync.Mutex
+	last   Report // of the last round that was no dry run
+	totals Totals
+}
+
+// Totals are what a Collector has done since the start.
+type Totals struct {
+	Condemned    uint64 // chunks
+	Forgotten    uint64 // chunks
+	Deleted      uint64 // objects
+	DeletedBytes uint64 // of those whose size was known
+	Moved        uint64 // chunks, by compaction
+	Failed       uint64 // rounds that ended early
+}
+
+// Amount is how many of something there are, and their bytes in the store.
+type Amount struct {
+	Count uint64 `json:"count"`
+	Bytes uint64 `json:"bytes"`
+}
+
+func (a *Amount) add(bytes uint64) {
+	a.Count++
+	a.Bytes += bytes
+}
+
+// Report is what a round found, and what it did about it.
+type Report struct {
+	Began time.Time `json:"began"`
+	TookS float64   `json:"took_s"`
+	// DryRun: nothing was changed, all that follows is what a round would find.
+	DryRun bool `json:"dry_run"`
+
+	Chunks    uint64 `json:"chunks"` // known to the metadata
+	Packs     Amount `json:"packs"`  // known to the metadata
+	LiveBytes uint64 `json:"live_bytes"`
+
+	Dead        Amount `json:"dead"`        // chunks that nothing cites; condemned by this round
+	Condemned   Amount `json:"condemned"`   // chunks that were condemned before
+	Waiting     Amount `json:"waiting"`     // condemned objects whose time has not come
+	Deletable   Amount `json:"deletable"`   // condemned objects whose time has come; deleted by this round
+	Orphaned    Amount `json:"orphaned"`    // old objects that nobody recorded; condemned by this round
+	Compactable Amount `json:"compactable"` // packs that are mostly dead; Bytes would be freed
+	Moved       Amount `json:"moved"`       // chunks that this round has moved out of them
+
+	Error string `json:"error,omitempty"` // why the round ended early
+}
+
+// NewCollector makes a Collector. It starts nothing; see Run.
+func NewCollector(o CollectorOptions) (*Collector, error) {
+	if o.Store == nil || o.Ledger == nil || o.Chunks == nil {
+		return nil, errors.New("cache: a collector needs a store, a ledger and chunks")
+	}
+	o.setDefaults()
+	return &Collector{o: o, deletes: rate.NewLimiter(rate.Limit(o.DeletesPerSecond), 1)}, nil
+}
+
+// Run makes a round in each Every while this node leads, until ctx ends, through
+// every failure, and returns nil then.
+func (c *Collector) Run(ctx context.Context) error {
+	for sleep(ctx, c.o.Every) {
+		if !c.o.Ledger.Leads() {
+			continue
+		}
+		if _, err := c.Round(ctx, false); err != nil && ctx.Err() == nil {
+			c.o.Log.Warn("garbage could not be collected to the end; the next round goes on", "error", err)
+		}
+	}
+	return nil
+}
+
+// Last is the report of the last round of this node that was no dry run; its
+// Began is zero if there was none.
+func (c *Collector) Last() Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// Totals reads the counters.
+func (c *Collector) Totals() Totals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.totals
+}
+
+var errNotLeader = errors.New("this node does not lead any more")
+
+// Round looks at everything once and, unless it is a dry run, does what is due.
+// It waits for a round that is under way. It takes seconds per 100,000 chunks,
+// and more if much is deleted. After an error the report is as far as it came.
+func (c *Collector) Round(ctx context.Context, dryRun bool) (Report, error) {
+	c.running.Lock()
+	defer c.running.Unlock()
+	r := &round{c: c, dry: dryRun, now: time.Now(), report: Report{Began: time.Now(), DryRun: dryRun}}
+	err := r.run(ctx)
+	r.report.TookS = time.Since(r.report.Began).Seconds()
+	if err != nil {
+		r.report.Error = err.Error()
+	}
+	if dryRun {
+		return r.report, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = r.report
+	if err != nil {
+		c.totals.Failed++
+	}
+	return r.report, err
+}
+
+// count changes the totals.
+func (c *Collector) count(change func(*Totals)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.totals)
+}
+
+// round is one round of a Collector.
+type round struct {
+	c      *Collector
+	dry    bool
+	now    time.Time
+	pinned fs.Index
+	report Report
+
+	compact []fs.PackInfo
+}
+
+func (r *round) run(ctx context.Context) error {
+	var err error
+	if r.pinned, err = r.c.o.Pinned(); err != nil {
+		return fmt.Errorf("find the oldest state that is kept: %w", err)
+	}
+	for _, step := range []func(context.Context) error{r.sweepChunks, r.sweepPacks, r.compactPacks, r.findOrphans} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause comes after each page of a sweep.
+func (r *round) pause(ctx context.Context) error {
+	if !sleep(ctx, sweepPause) {
+		return ctx.Err()
+	}
+	if !r.dry && !r.c.o.Ledger.Leads() {
+		return errNotLeader
+	}
+	return nil
+}
+
+// ripe tells whether something that was condemned may go.
+func (r *round) ripe(at fs.Index, since fs.Time) bool {
+	return at <= r.pinned && r.now.Sub(since.Std()) >= r.c.o.Grace
+}
+
+// stored is what a chunk takes in the store.
+func stored(info fs.ChunkInfo) uint64 {
+	switch {
+	case !info.Durable:
+		return 0
+	case info.Place != fs.Place{}:
+		return uint64(info.Place.Len)
+	}
+	return uint64(info.Size)
+}
+
+// sweepChunks condemns what nothing cites and forgets what was condemned long
+// enough ago.
+func (r *round) sweepChunks(ctx context.Context) error {
+	for after := (fs.ChunkID{}); ; {
+		list, seen, last, err := r.c.o.Ledger.UncitedChunks(after, sweepPage)
+		if err != nil {
+			return fmt.Errorf("look for chunks that nothing cites: %w", err)
+		}
+		r.report.Chunks += uint64(seen)
+		if err := r.dealWith(ctx, list); err != nil {
+			return err
+		}
+		if seen < sweepPage {
+			return nil
+		}
+		after = last
+		if err := r.pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// dealWith takes chunks that nothing cites.
+func (r *round) dealWith(ctx context.Context, list []fs.ChunkInfo) error {
+	var dead, gone []fs.ChunkID
+	for _, info := range list {
+		alone := info.Durable && info.Place == fs.Place{}
+		switch {
+		case info.Condemned == 0:
+			r.report.Dead.add(stored(info))
+			dead = append(dead, info.ID)
+			continue
+		case !r.ripe(info.Condemned, info.CondemnedAt):
+			if alone {
+				r.report.Waiting.add(stored(info))
+			}
+			r.report.Condemned.add(stored(info))
+			continue
+		case alone:
+			r.report.Deletable.add(stored(info))
+			if err := r.delete(ctx, pack.ChunkKey(info.ID), stored(info)); err != nil {
+				return err
+			}
+		}
+		r.report.Condemned.add(stored(info))
+		gone = append(gone, info.ID)
+	}
+	if err := r.condemn(ctx, fs.Condemn{Chunks: dead}); err != nil {
+		return err
+	}
+	return r.forget(ctx, fs.Forget{Chunks: gone})
+}
+
+// sweepPacks deletes packs that were condemned long enough ago and finds those
+// that are mostly dead.
+func (r *round) sweepPacks(ctx context.Context) error {
+	for after := (fs.PackID{}); ; {
+		list, err := r.c.o.Ledger.Packs(after, sweepPage)
+		if err != nil {
+			return fmt.Errorf("look for packs without live chunks: %w", err)
+		}
+		var gone []fs.PackID
+		for _, p := range list {
+			if r.judge(p) {
+				if err := r.delete(ctx, pack.Key(p.ID), p.Size); err != nil {
+					return err
+				}
+				gone = append(gone, p.ID)
+			}
+		}
+		if err := r.forget(ctx, fs.Forget{Packs: gone}); err != nil {
+			return err
+		}
+		if len(list) < sweepPage {
+			return nil
+		}
+		after = list[len(list)-1].ID
+		if err := r.pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// judge counts a pack and tells whether its object may be deleted.
+func (r *round) judge(p fs.PackInfo) bool {
+	r.report.Packs.add(p.Size)
+	r.report.LiveBytes += p.LiveBytes
+	switch {
+	case p.Condemned == 0:
+		if p.LiveBytes*compactShare < p.Size {
+			r.report.Compactable.add(p.Size - p.LiveBytes)
+			r.compact = append(r.compact, p)
+		}
+		return false
+	case !r.ripe(p.Condemned, p.CondemnedAt):
+		r.report.Waiting.add(p.Size)
+		return false
+	}
+	// The records of its chunks go first. They are as ripe as the pack, so they
+	// have gone in this round, unless one of them was condemned since.
+	if !r.dry && p.Chunks > 0 {
+		r.report.Waiting.add(p.Size)
+		return false
+	}
+	r.report.Deletable.add(p.Size)
+	return true
+}
+
+// findOrphans condemns old objects that no entry of the log knows of.
+func (r *round) findOrphans(ctx context.Context) error {
+	var orphans []fs.PackID
+	for info, err := range r.c.o.Store.List(ctx, pack.Prefix, "") {
+		if err != nil {
+			return fmt.Errorf("list packs: %w", err)
+		}
+		id, ok := pack.ParseKey(info.Key)
+		if !ok || r.now.Sub(info.Modified) < r.c.o.Grace {
+			continue
+		}
+		if _, known, err := r.c.o.Ledger.Pack(id); err != nil {
+			return err
+		} else if known {
+			continue
+		}
+		r.report.Orphaned.add(uint64(info.Size))
+		if orphans = append(orphans, id); len(orphans) == garbageBatch {
+			if err := r.condemn(ctx, fs.Condemn{Packs: orphans}); err != nil {
+				return err
+			}
+			orphans = nil
+		}
+	}
+	return r.condemn(ctx, fs.Condemn{Packs: orphans})
+}
+
+// condemn proposes op in commands of bounded size.
+func (r *round) condemn(ctx context.Context, op fs.Condemn) error {
+	for !r.dry && len(op.Chunks)+len(op.Packs) > 0 {
+		part := fs.Condemn{Chunks: op.Chunks[:min(len(op.Chunks), garbageBatch)], Packs: op.Packs[:min(len(op.Packs), garbageBatch)]}
+		if err := r.c.o.Ledger.Condemn(ctx, part); err != nil {
+			return fmt.Errorf("condemn garbage: %w", err)
+		}
+		op.Chunks, op.Packs = op.Chunks[len(part.Chunks):], op.Packs[len(part.Packs):]
+		r.c.count(func(t *Totals) { t.Condemned += uint64(len(part.Chunks)) })
+	}
+	return nil
+}
+
+// forget proposes op in commands of bounded size.
+func (r *round) forget(ctx context.Context, op fs.Forget) error {
+	for !r.dry && len(op.Chunks)+len(op.Packs) > 0 {
+		part := fs.Forget{Chunks: op.Chunks[:min(len(op.Chunks), garbageBatch)], Packs: op.Packs[:min(len(op.Packs), garbageBatch)]}
+		if err := r.c.o.Ledger.Forget(ctx, part); err != nil {
+			return fmt.Errorf("forget garbage: %w", err)
+		}
+		op.Chunks, op.Packs = op.Chunks[len(part.Chunks):], op.Packs[len(part.Packs):]
+		r.c.count(func(t *Totals) { t.Forgotten += uint64(len(part.Chunks)) })
+	}
+	return nil
+}
+
+// delete removes an object, as fast as the limit lets it. One that is gone
+// already is fine: an earlier round was interrupted after it.
+func (r *round) delete(ctx context.Context, key string, bytes uint64) error {
+	if r.dry {
+		return nil
+	}
+	if err := r.c.deletes.Wait(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
+	if err := r.c.o.Store.Delete(ctx, key); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	r.c.count(func(t *Totals) {
+		t.Deleted++
+		t.DeletedBytes += bytes
+	})
+	return nil
+}
