@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -248,7 +249,7 @@ func TestCollectorRuns(t *testing.T) {
 		if w.objects() != 1 || !c.Last().Began.IsZero() {
 			t.Errorf("a node that does not lead collects: %+v", c.Last())
 		}
-		lead.leads = true
+		lead.leads.Store(true)
 		time.Sleep(time.Hour)
 		if w.objects() != 0 || !strings.Contains(c.Last().Error, "list packs") || c.Totals().Failed < 5 {
 			t.Errorf("%d objects, %+v, %+v", w.objects(), c.Last(), c.Totals())
@@ -260,10 +261,10 @@ func TestCollectorRuns(t *testing.T) {
 // follower is a world whose node leads or does not.
 type follower struct {
 	*world
-	leads bool
+	leads atomic.Bool
 }
 
-func (f *follower) Leads() bool { return f.leads }
+func (f *follower) Leads() bool { return f.leads.Load() }
 
 func TestNewCollectorRefuses(t *testing.T) {
 	if _, err := NewCollector(CollectorOptions{}); err == nil {
