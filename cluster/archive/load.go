@@ -318,13 +318,15 @@ func (w *walk) apply(seg *Segment) error {
 // ended in trouble. Two leaders at the same time may have begun two runs of
 // segments, and either's touch what was restored so far; each is whole in itself
 // and of this cluster's log, so it goes on. It returns the trouble, if anything
-// remains of it.
+// remains of it, or says that a segment was used that no other vouches for.
 func (w *walk) salvage(ctx context.Context, trouble string) (string, error) {
 	keys, firsts, err := w.segments(ctx, 0)
 	if err != nil {
 		return "", err
 	}
-	var beyond []fs.Index // segments that could not be used
+	var beyond []fs.Index                             // segments that could not be used
+	linked := map[string]fs.Index{w.m.Prev: w.m.Next} // by hash of a segment: where the next one begins
+	stray := ""
 	err = w.b.fetch(ctx, keys, func(i int, got []byte, err error) error {
 		seg, err := w.open(got, err)
 		if err == nil && (seg.First != firsts[i] || seg.Cluster != w.m.Cluster || seg.Epoch != w.m.Epoch) {
@@ -337,12 +339,19 @@ func (w *walk) salvage(ctx context.Context, trouble string) (string, error) {
 		case err != nil:
 			return fmt.Errorf("segment %s: %w", keys[i], err)
 		}
+		isLinked := seg.First == seg.Base || linked[seg.Prev] == seg.First
+		if isLinked {
+			linked[hashOf(got)] = seg.Last + 1
+		}
 		if seg.Last <= w.r.Index {
 			return nil
 		}
 		if seg.First > w.r.Index+1 {
 			beyond = append(beyond, seg.First)
 			return nil
+		}
+		if !isLinked && stray == "" {
+			stray = fmt.Sprintf("segment %s was used although it does not name the one before it as it is", keys[i])
 		}
 		err = w.apply(seg)
 		if errors.Is(err, ErrDamaged) {
@@ -355,7 +364,7 @@ func (w *walk) salvage(ctx context.Context, trouble string) (string, error) {
 		err = nil
 	}
 	if !slices.ContainsFunc(beyond, func(first fs.Index) bool { return first > w.r.Index }) {
-		trouble = ""
+		trouble = stray
 	}
 	return trouble, err
 }

@@ -127,6 +127,27 @@ func TestSwappedSegments(t *testing.T) {
 	}
 }
 
+// TestUnlinkedSegment: a whole segment of the right place that was not written
+// behind the one that is there is used, and told.
+func TestUnlinkedSegment(t *testing.T) {
+	w, st := backedUp(t)
+	key := keys(t, st, logPrefix)[6]
+	seg, err := decodeSegment(read(t, st, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg.Prev = hashOf([]byte("another history"))
+	b, err := seg.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, st, key, b)
+	r := w.load(t, st)
+	if r.Index != w.end() || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], key) {
+		t.Errorf("restored up to %d of %d; problems %q", r.Index, w.end(), r.Problems)
+	}
+}
+
 // TestDamagedSnapshot: an older snapshot and the log behind it give everything.
 func TestDamagedSnapshot(t *testing.T) {
 	for _, part := range []string{manifest, "-00000"} {
