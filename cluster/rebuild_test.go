@@ -252,6 +252,37 @@ func TestRebuildFindsDamage(t *testing.T) {
 	}
 }
 
+// TestEntriesOfACompactedLog: what raft has dropped is said to be gone, never left
+// out.
+func TestEntriesOfACompactedLog(t *testing.T) {
+	c := newCluster(t, 1)
+	c.ready()
+	n := c.nodes[0]
+	for i := range 20 {
+		if _, err := n.Do(t.Context(), fs.Mkdir{Parent: fs.RootIno, Name: fmt.Sprint(i), Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src := n.ArchiveSource()
+	end := src.Stable()
+	log, last, err := src.Entries(1, end, 1<<20)
+	if err != nil || last != end || len(log) < 20 {
+		t.Fatalf("%d entries up to %d of %d: %v", len(log), last, end, err)
+	}
+	if some, upTo, err := src.Entries(1, end, 1); err != nil || len(some) != 1 || upTo != some[0].Index {
+		t.Errorf("a byte of them: %d up to %d, %v", len(some), upTo, err)
+	}
+	if err := n.logs.DeleteRange(1, uint64(end)-5); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := src.Entries(1, end, 1<<20); !errors.Is(err, archive.ErrCompacted) {
+		t.Errorf("from the beginning: %v", err)
+	}
+	if log, last, err := src.Entries(end-4, end, 1<<20); err != nil || last != end || len(log) == 0 {
+		t.Errorf("the rest: %d up to %d, %v", len(log), last, err)
+	}
+}
+
 // TestIdleEntry: the archive's own records do not keep it busy.
 func TestIdleEntry(t *testing.T) {
 	entry := func(ops ...fs.Op) []byte {

@@ -34,6 +34,14 @@ func (a *archiveSource) Stable() fs.Index  { return a.node().Stable() }
 // Entries reads raft's log beside raft.
 func (a *archiveSource) Entries(from, to fs.Index, limit int) (log []archive.Entry, last fs.Index, err error) {
 	n := a.node()
+	// raft-wal still finds entries that it has dropped, while their file is there.
+	first, err := n.logs.FirstIndex()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the log to ship it: %w", err)
+	}
+	if from < fs.Index(first) {
+		return nil, 0, archive.ErrCompacted
+	}
 	size := 0
 	for last = from - 1; last < to && size < limit; last++ {
 		var l raft.Log

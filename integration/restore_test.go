@@ -249,6 +249,36 @@ func TestRestoreSaysWhatIsMissing(t *testing.T) {
 	must(t, q, probe.Unlink(filepath.Join(l.dir("mnt"), "uploads/lost.jpg")))
 }
 
+// TestBucketAwayAtStart: a cluster that has its bucket starts and serves without
+// it; when it is back, it gets everything.
+func TestBucketAwayAtStart(t *testing.T) {
+	c := startOnS3(t)
+	must(t, c.ps[0], probe.WriteFile(filepath.Join(c.Nodes[0].Mount, "before"), []byte("x")))
+	c.killAll(t)
+	if err := c.s3.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	startAll(t, c.Cluster)
+	plantAll(t, c.ps[1], c.Nodes[1].Mount)
+	want := sameTrees(t, c.Cluster, c.ps, ".")
+	if err := c.s3.Start(); err != nil {
+		t.Fatal(err)
+	}
+	leader, err := c.Leader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(leader.WaitDurable(restoreMax), leader.WaitShipped(time.Now(), restoreMax)); err != nil {
+		t.Fatal(err)
+	}
+	c.killAll(t)
+	c.wipe(t)
+	l := c.onBucket(t)
+	restore(t, l, 0, "--take-over")
+	run1(t, l)
+	equal(t, "the restored tree", want, scanAt(t, l.dir("mnt")), tree.Views)
+}
+
 // acked is one file that a writer has closed and renamed into its place.
 type acked struct {
 	name string

@@ -321,6 +321,29 @@ func TestOwnership(t *testing.T) {
 			t.Errorf("the next look: %v, %v", err, o.Owned())
 		}
 	})
+	t.Run("OWNER was deleted", func(t *testing.T) {
+		w, st := newWorld("c1"), mem.New()
+		w.write("a")
+		w.lead(t, st).tick(t.Context())
+		for _, row := range []struct {
+			uuid  string
+			epoch uint64
+		}{{"c1", 1}, {"c2", 2}} {
+			if err := st.Delete(t.Context(), OwnerKey); err != nil {
+				t.Fatal(err)
+			}
+			o := newOwner(st, row.uuid, true)
+			if err := o.Confirm(t.Context()); err != nil || o.Epoch() != row.epoch {
+				t.Errorf("%s: %v, epoch %d, want %d", row.uuid, err, o.Epoch(), row.epoch)
+			}
+			if err := st.Delete(t.Context(), OwnerKey); err != nil {
+				t.Fatal(err)
+			}
+			if err := o.Confirm(t.Context()); err != nil || o.Epoch() != row.epoch {
+				t.Errorf("%s while it runs: %v, epoch %d, want %d", row.uuid, err, o.Epoch(), row.epoch)
+			}
+		}
+	})
 	t.Run("damaged", func(t *testing.T) {
 		st := mem.New()
 		put(t, st, OwnerKey, []byte("{}"))

@@ -215,6 +215,9 @@ func (w *Ownership) look(ctx context.Context) (epoch uint64, err error) {
 	case version == "" && !w.o.Leads():
 		return 0, errNoOwner
 	case version == "":
+		if me.Epoch, err = w.claimEpoch(ctx, uuid); err != nil {
+			return 0, err
+		}
 		if err := TakeOver(ctx, w.o.Store, me, ""); err != nil {
 			return 0, err // whoever was faster is seen at the next look
 		}
@@ -228,6 +231,33 @@ func (w *Ownership) look(ctx context.Context) (epoch uint64, err error) {
 	me.Epoch, me.Founders = o.Epoch, o.Founders
 	// Changed: another leader of this cluster, or a restore. The next look tells.
 	return o.Epoch, TakeOver(ctx, w.o.Store, me, version)
+}
+
+// claimEpoch is the epoch for a bucket without an owner: this cluster's, if OWNER
+// was deleted behind its back; above all that is there, if it is somebody's copy
+// without an owner, so that neither is mixed with the other; else 1.
+func (w *Ownership) claimEpoch(ctx context.Context, uuid string) (epoch uint64, err error) {
+	if epoch := w.Epoch(); epoch > 0 {
+		return epoch, nil
+	}
+	for _, prefix := range []string{snapPrefix, logPrefix} {
+		for info, err := range w.o.Store.List(ctx, prefix, "") {
+			if err != nil {
+				return 0, err
+			}
+			if p, ok := parseKey(info.Key); ok {
+				epoch = max(epoch, p.epoch)
+			}
+		}
+	}
+	if epoch == 0 {
+		return 1, nil
+	}
+	own, err := manifests(ctx, w.o.Store, uuid, epoch, func(string, error) {})
+	if err != nil || len(own) > 0 {
+		return epoch, err
+	}
+	return epoch + 1, nil
 }
 
 // Confirmed is closed when the bucket was found to be this cluster's.

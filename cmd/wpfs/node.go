@@ -83,10 +83,11 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	if n.store, n.breaker, err = openStore(ctx, cfg.Object, log, reg); err != nil {
 		return nil, err
 	}
-	if err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log); err != nil {
-		return nil, err
+	works, err := proveStore(ctx, n.store, isNew(cfg.Node.DataDir), log)
+	if err == nil && works {
+		err = checkOwner(ctx, n.store, &cfg, log)
 	}
-	if err := checkOwner(ctx, n.store, &cfg, log); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	// The cluster comes before the directories beside it: it locks the data

@@ -70,16 +70,16 @@ func TestStoreMustWorkOnceThenMayFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proveStore(t.Context(), st, true, logger); err != nil {
+	if _, err := proveStore(t.Context(), st, true, logger); err != nil {
 		t.Fatalf("a store that works: %v", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := asProblem(proveStore(t.Context(), st, true, logger)); codeOf(err) != CodeObjectStore {
+	if _, err := proveStore(t.Context(), st, true, logger); codeOf(asProblem(err)) != CodeObjectStore {
 		t.Errorf("first start: %v", err)
 	}
-	if err := proveStore(t.Context(), st, false, logger); err != nil || !strings.Contains(log.String(), "does not work") {
+	if _, err := proveStore(t.Context(), st, false, logger); err != nil || !strings.Contains(log.String(), "does not work") {
 		t.Errorf("later start: %v, log %q", err, &log)
 	}
 }

@@ -112,15 +112,16 @@ func openStore(ctx context.Context, c ObjectConfig, log *slog.Logger, reg promet
 // Later it need not, for the cluster lives through an outage of the bucket, and
 // a node must be able to restart during one. A store that answers, but does not
 // look at conditions, is never good enough.
-func proveStore(ctx context.Context, st object.Store, first bool, log *slog.Logger) error {
+// works tells whether it does.
+func proveStore(ctx context.Context, st object.Store, first bool, log *slog.Logger) (works bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeMax)
 	defer cancel()
-	err := object.Probe(ctx, st)
+	err = object.Probe(ctx, st)
 	if err == nil || first || errors.Is(err, object.ErrNoConditions) {
-		return err
+		return err == nil, err
 	}
 	log.Error("the object store does not work; new content stays on the nodes' disks until it does", "advice", object.Advice(err))
-	return nil
+	return false, nil
 }
 
 // withoutParameters is a URL for status pages and logs.
