@@ -161,8 +161,8 @@ func (d *Disk) recheck(n int) (released int) {
 }
 
 // Pressure is how much of the room for chunks is taken by those that may not be
-// dropped, from 0 to 1. It is known only as far as room was looked for: a cache
-// that is not full has none.
+// dropped, from 0 to 1; 1 as well if others have left no room at all. It is known
+// only as far as room was looked for: a cache that is not full has none.
 func (d *Disk) Pressure() float64 {
 	x := d.index.Stats()
 	free, err := d.o.files.Free(d.dir)
@@ -174,8 +174,8 @@ func (d *Disk) Pressure() float64 {
 		room = min(room, max(0, d.o.MaxBytes-x.Bytes))
 	}
 	room += x.Bytes - x.PinnedBytes
-	if x.PinnedBytes == 0 {
-		return 0
+	if x.PinnedBytes+room <= 0 {
+		return 1
 	}
 	return float64(x.PinnedBytes) / float64(x.PinnedBytes+room)
 }

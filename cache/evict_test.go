@@ -350,7 +350,7 @@ func newDiskAt(t testing.TB, dir string) *Disk { return openDisk(t, dir, DiskOpt
 func TestReadsGoPastAFullDisk(t *testing.T) {
 	c := newCluster(t, "a", "b")
 	h := newHoldings()
-	c.disks["a"] = boundedDisk(t, filepath.Join(ramDir(t), "cache"), 6000, h)
+	c.disks["a"] = boundedDisk(t, filepath.Join(ramDir(t), "cache"), 5200, h)
 	tier := tierOf(t, c, "a", nil)
 	mine := content(1, 5000)
 	h.set(hashOf(mine), true, false)
@@ -362,6 +362,10 @@ func TestReadsGoPastAFullDisk(t *testing.T) {
 		p := make([]byte, 10_000)
 		n, err := tier.ReadAt(context.Background(), info, p, off)
 		wantBytes(t, "read", p[:n], err, b[off:off+10_000])
+	}
+	tier.prefetchOne(t.Context(), infoOf(content(3, 100_000), 1, "b"))
+	if p := c.disks["a"].Pressure(); c.fetched() != 1 || p < prefetchPressure {
+		t.Errorf("at pressure %v %d chunks were fetched, and there is no room for them", p, c.fetched())
 	}
 	if c.fetched() != 1 || c.disks["a"].Has(info.ID.Hash) || !c.disks["a"].Has(hashOf(mine)) {
 		t.Errorf("%d fetches; the wrong chunk is on the disk", c.fetched())

@@ -14,6 +14,9 @@ const (
 	offersMax = 4096
 	// prefetchers is how many are fetched at a time.
 	prefetchers = 4
+	// prefetchPressure is how full of what must stay a disk is that had no room
+	// for the last chunk, when nothing is fetched ahead for it.
+	prefetchPressure = 0.9
 )
 
 // offers is the queue of chunks that somebody published and this node does not
@@ -73,6 +76,9 @@ func (t *Tier) prefetchOne(ctx context.Context, c fs.ChunkInfo) {
 	}()
 	if c.Size == 0 || c.Size > fs.ChunkMax || t.disk.Has(c.ID.Hash) {
 		return
+	}
+	if t.keepFail.Load() && t.disk.Pressure() > prefetchPressure {
+		return // it would be fetched, and not be here
 	}
 	if err := t.offers.limit.WaitN(ctx, int(c.Size)); err != nil {
 		return // ending

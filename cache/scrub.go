@@ -50,7 +50,8 @@ type Scrubber struct {
 
 	mu   sync.Mutex
 	pass scrubState
-	rate int64 // of the pass that was asked for; 0: none was
+	rate int64              // of the pass that was asked for; 0: none was
+	stop context.CancelFunc // ends the pass that goes on; nil: none does
 }
 
 // scrubState is how far a pass has come; it survives restarts.
@@ -106,6 +107,9 @@ func (s *Scrubber) Start(bytesPerSecond int64) {
 	s.pass = scrubState{Started: time.Now()}
 	if s.rate = bytesPerSecond; s.rate <= 0 {
 		s.rate = 1 << 50
+	}
+	if s.stop != nil {
+		s.stop()
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -172,7 +176,10 @@ func (s *Scrubber) due() bool {
 
 // passOnce goes on with the pass until its end, another one, or the end of ctx.
 func (s *Scrubber) passOnce(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	s.mu.Lock()
+	s.stop = stop
 	mine, after := s.pass.Started, s.pass.After
 	limit := rate.NewLimiter(s.speed(), hashBuffer)
 	s.mu.Unlock()

@@ -142,6 +142,24 @@ func TestScrubGoesOn(t *testing.T) {
 	})
 }
 
+// TestScrubNow: a pass that was asked for does not wait for a chunk that another
+// pass reads at its own speed.
+func TestScrubNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScrubbed(t, mem.New())
+		mustPut(t, s.disks["a"], content(1, fs.ChunkMax), true)
+		sc := s.scrubber(t, 1000)
+		stop := running(t, sc.Run)
+		time.Sleep(time.Minute)
+		sc.Start(0)
+		time.Sleep(time.Second)
+		if st := sc.Status(); st.Running || st.Bytes != fs.ChunkMax {
+			t.Errorf("%+v", st)
+		}
+		stop()
+	})
+}
+
 // TestScrubWithoutAState: a note of an earlier pass that cannot be read costs a
 // new pass.
 func TestScrubWithoutAState(t *testing.T) {

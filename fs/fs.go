@@ -67,7 +67,7 @@ const (
 	XattrSumMax = 256 << 10       // bytes of all names and values of one inode
 	ChunkMax    = 4 << 20         // bytes in one chunk
 	PackMax     = 8 << 20         // bytes in one pack
-	InlineMax   = 32 << 10        // bytes of content that one command may carry
+	InlineMax   = 256 << 10       // bytes of content that one command may carry
 	ExtentsMax  = 8192            // extents in one publication
 	FileMax     = uint64(1) << 60 // bytes in one file
 )

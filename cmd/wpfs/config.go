@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wpfs/wpfs/fs/vfs"
 )
 
 // Config is everything an operator can set, one section per part of the
@@ -66,6 +68,7 @@ type ObjectConfig struct {
 // MountConfig is the mount role.
 type MountConfig struct {
 	Path         string `key:"path" doc:"Where the file system is mounted: an existing, empty directory. Empty: this node has no mount (a voter only)."`
+	InlineMax    Bytes  `key:"inline_max_bytes" doc:"Content up to this size travels in the log, to all nodes at once; larger content goes to cluster.replicas of them, and the others fetch it. At most 256KiB."`
 	DebugNoEpoch bool   `key:"debug_no_epoch" doc:"For tests: do without the kernel's FUSE_NOTIFY_INC_EPOCH (Linux 6.16) even where it exists."`
 }
 
@@ -150,6 +153,7 @@ func defaultConfig() Config {
 		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
 		Cache:   CacheConfig{ReserveBytes: 2 << 30, PrefetchRate: 64 << 20},
 		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30, GCGrace: Duration(24 * time.Hour)},
+		Mount:   MountConfig{InlineMax: vfs.InlineDefault},
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	wfs "github.com/wpfs/wpfs/fs"
 )
 
 // limits of the configuration.
@@ -45,6 +47,7 @@ func (c *Config) Validate() error {
 	rule(c.Object.EncryptionKeyFile == "" || c.Object.EncryptionKeyCommand == "", "object.encryption_key_command", "must be empty when object.encryption_key_file is set: the keys come from one of the two")
 	rule(c.Object.GCGrace >= gcGraceMin, "object.gc_grace", "must be a time of at least %v, such as 24h, is %v", gcGraceMin, c.Object.GCGrace)
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)
+	rule(c.Mount.InlineMax >= 1 && c.Mount.InlineMax <= wfs.InlineMax, "mount.inline_max_bytes", "must be 1 to %s, is %s", Bytes(wfs.InlineMax), c.Mount.InlineMax)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
 	rule(!c.HTTP.Pprof || c.HTTP.Listen != "", "http.pprof", "needs http.listen")
 	var level slog.Level

@@ -128,7 +128,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		Backlog: func() uint64 { return n.uploader.Status().Bytes }, BacklogMax: uint64(cfg.Object.BacklogMaxBytes),
 		Pressure: n.disk.Pressure, Full: n.space.full,
 	})
-	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Admit: n.gate.Admit, Logger: log}); err != nil {
+	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Admit: n.gate.Admit, InlineMax: int(cfg.Mount.InlineMax), Logger: log}); err != nil {
 		return nil, err
 	}
 	reg.MustRegister(newPartMetrics(n))

@@ -79,7 +79,7 @@ func TestCommits(t *testing.T) {
 }
 
 var (
-	big         = strings.Repeat("x", fs.InlineMax+1)
+	big         = strings.Repeat("x", vfs.InlineDefault+1)
 	commitTests = []struct {
 		name string
 		do   func(b *bench, ino fs.Ino)

@@ -23,7 +23,7 @@ type Options struct {
 	// inodes together. Default 64 MiB.
 	MemoryBytesMax int64
 	// InlineMax is how much content one operation carries itself instead of
-	// citing chunks. Default and maximum: fs.InlineMax.
+	// citing chunks. Default InlineDefault, at most fs.InlineMax.
 	InlineMax int
 	// PublishAfter is the age at which unpublished content is published in the
 	// background. Default 5 s.
@@ -46,12 +46,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// InlineDefault is the usual Options.InlineMax. docs/ARCHITECTURE.md has the
+// measurement behind it.
+const InlineDefault = 32 << 10
+
 func (o *Options) setDefaults() {
 	if o.MemoryBytesMax == 0 {
 		o.MemoryBytesMax = 64 << 20
 	}
 	if o.InlineMax == 0 {
-		o.InlineMax = fs.InlineMax
+		o.InlineMax = InlineDefault
 	}
 	if o.PublishAfter == 0 {
 		o.PublishAfter = 5 * time.Second

@@ -44,7 +44,7 @@ func main() {
 	flag.DurationVar(&o.warmTime, "warm-time", 300*time.Millisecond, "least time of each warm phase in one round; a lease lasts longer, so 3s shows what its renewal costs")
 	flag.IntVar(&o.ops, "ops", 100, "operations of each kind in one round")
 	flag.StringVar(&o.json, "json", "", "file for the figures as JSON")
-	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big, warm (default: all)")
+	flag.StringVar(&o.only, "only", "", "parts to run, separated by commas: latency, tree, big, warm, inline (default: all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -93,7 +93,7 @@ func (b *bench) parts(ctx context.Context) error {
 	parts := []struct {
 		name string
 		run  func(ctx context.Context) error
-	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}, {"warm", b.warm}}
+	}{{"latency", b.latency}, {"tree", b.tree}, {"big", b.big}, {"warm", b.warm}, {"inline", b.inline}}
 	for _, p := range parts {
 		if b.o.only != "" && !strings.Contains(","+b.o.only+",", ","+p.name+",") {
 			continue
