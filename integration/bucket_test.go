@@ -255,6 +255,27 @@ func TestWriterDiesWithoutBucket(t *testing.T) {
 	verify(t, "from the bucket alone", probes[0], others[0].Mount, l)
 }
 
+// TestDurabilityS3: with cluster.durability s3 the bucket has what a close has
+// returned: nothing is lost with all nodes' caches, at once.
+func TestDurabilityS3(t *testing.T) {
+	c, ps, _, _ := proxied(t, "cluster.durability=s3")
+	l := newBucketLoad(ps[0], c.Nodes[0].Mount, 4)
+	for range 15 {
+		l.step()
+	}
+	for _, n := range c.Nodes {
+		if err := n.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(n.Cache()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fine(t, "with the bucket in every close", l)
+	startAll(t, c)
+	verify(t, "from the bucket alone", ps[1], c.Nodes[1].Mount, l)
+}
+
 // TestFullDisk: the disk of one node's cache is small and the bucket is away, so
 // it fills with what may not be dropped. Writers on all nodes go on, without an
 // error: copies go to those with room. What is read on the full node passes its disk by.

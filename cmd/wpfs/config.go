@@ -40,6 +40,7 @@ type ClusterConfig struct {
 	Peers       []Peer   `key:"peers" doc:"The nodes a new cluster starts with, this one included, the same list on all of them: id and addr each (as text: id=host:port,…). Used only while the data directory is empty."`
 	Join        []string `key:"join" doc:"host:port of any members of an existing cluster, for a node that is added to it. Used only while the data directory is empty."`
 	Replicas    int      `key:"replicas" doc:"Nodes that have new content on disk before a close() returns. Fewer are used while the cluster is smaller."`
+	Durability  string   `key:"durability" doc:"When close() and fsync() return: quorum (the content is on cluster.replicas nodes, or in the log), or s3 (the object store has it as well; a close takes longer by an upload, and fails with EIO after a minute without one)."`
 	OnLeaseLost string   `key:"on_lease_lost" doc:"What readers get on a node that lost its lease: stale (its last state, read-only) or fail (an I/O error)."`
 	Profile     string   `key:"profile" doc:"Timings: one_machine, lan or slow_links."`
 }
@@ -141,6 +142,9 @@ const (
 	leaseLostStale = "stale"
 	leaseLostFail  = "fail"
 
+	durabilityQuorum = "quorum"
+	durabilityS3     = "s3"
+
 	profileOneMachine = "one_machine"
 	profileLAN        = "lan"
 	profileSlowLinks  = "slow_links"
@@ -150,7 +154,7 @@ const (
 func defaultConfig() Config {
 	return Config{
 		Node:    NodeConfig{DataDir: "/var/lib/wpfs", Socket: "/run/wpfs/wpfs.sock"},
-		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, OnLeaseLost: leaseLostStale, Profile: profileLAN},
+		Cluster: ClusterConfig{Name: "wpfs", Bind: "127.0.0.1:7480", Replicas: 2, Durability: durabilityQuorum, OnLeaseLost: leaseLostStale, Profile: profileLAN},
 		Cache:   CacheConfig{ReserveBytes: 2 << 30, PrefetchRate: 64 << 20},
 		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30, GCGrace: Duration(24 * time.Hour)},
 		Mount:   MountConfig{InlineMax: vfs.InlineDefault},

@@ -81,6 +81,7 @@ func (c *Config) validateCluster(rule ruleFunc) {
 	rule(isHostPort(cl.Advertise) && host != "" && (ip == nil || !ip.IsUnspecified()), "cluster.advertise",
 		"must be a host:port that other nodes can reach, is %q", cl.Advertise)
 	rule(cl.Replicas >= 1 && cl.Replicas <= replicasMax, "cluster.replicas", "must be 1 to %d, is %d", replicasMax, cl.Replicas)
+	rule(cl.Durability == durabilityQuorum || cl.Durability == durabilityS3, "cluster.durability", "must be quorum or s3, is %q", cl.Durability)
 	rule(cl.OnLeaseLost == leaseLostStale || cl.OnLeaseLost == leaseLostFail, "cluster.on_lease_lost", "must be stale or fail, is %q", cl.OnLeaseLost)
 	_, known := profiles()[cl.Profile]
 	rule(known, "cluster.profile", "must be one_machine, lan or slow_links, is %q", cl.Profile)

@@ -38,6 +38,24 @@ const (
 // nothing: the breaker does the waiting.
 const uploadBackoff = 5 * time.Second
 
+// bucketWait is how long a close waits for the object store with durability s3.
+const bucketWait = time.Minute
+
+func bucketMax(cfg Config) time.Duration {
+	if cfg.Cluster.Durability == durabilityS3 {
+		return bucketWait
+	}
+	return 0
+}
+
+// uploadIdle is the uploader's own choice, unless somebody waits for each upload.
+func uploadIdle(cfg Config) time.Duration {
+	if cfg.Cluster.Durability == durabilityS3 {
+		return 20 * time.Millisecond
+	}
+	return 0
+}
+
 // node is the joined parts of this machine's node. It implements stack.
 type node struct {
 	cfg   Config
@@ -121,14 +139,15 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		return nil, err
 	}
 	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: ownedStore{n.store, n.owner}, Backlog: n.cluster, Chunks: n.tier,
-		BackoffMax: uploadBackoff, Life: grace / 2, Log: log}); err != nil {
+		BackoffMax: uploadBackoff, Idle: uploadIdle(cfg), AgeMin: uploadIdle(cfg), Life: grace / 2, Log: log}); err != nil {
 		return nil, err
 	}
 	n.gate = cache.NewGate(cache.GateOptions{
 		Backlog: func() uint64 { return n.uploader.Status().Bytes }, BacklogMax: uint64(cfg.Object.BacklogMaxBytes),
 		Pressure: n.disk.Pressure, Full: n.space.full,
 	})
-	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Admit: n.gate.Admit, InlineMax: int(cfg.Mount.InlineMax), Logger: log}); err != nil {
+	if n.vfs, err = vfs.New(n.cluster, n.tier, vfs.Options{StagingDir: staging, Admit: n.gate.Admit, InlineMax: int(cfg.Mount.InlineMax),
+		BucketMax: bucketMax(cfg), Logger: log}); err != nil {
 		return nil, err
 	}
 	reg.MustRegister(newPartMetrics(n))

@@ -8,8 +8,12 @@ import (
 
 // warnAlone says in the log what a cluster of one node cannot promise.
 func (n *node) warnAlone() {
-	if n.cluster.Status().Members == 1 {
-		n.log.Warn("this cluster has one node: what close() has stored is on one disk until the object store has it, and nothing goes on without this node; add two more")
+	if n.cluster.Status().Members != 1 {
+		return
+	}
+	n.log.Warn("this cluster has one node: without it nothing goes on; add two more")
+	if n.cfg.Cluster.Durability != durabilityS3 {
+		n.log.Warn("this cluster has one node: what close() has stored is on one disk until the object store has it")
 	}
 }
 
@@ -24,7 +28,7 @@ func (n *node) Status() Status {
 			LeaseLeftMS: float64(max(c.LeaseLeft, 0).Microseconds()) / 1000, Members: c.Members,
 		},
 		Mount: MountStatus{Path: n.cfg.Mount.Path, Live: n.mounted()},
-		Content: ContentStatus{Object: withoutParameters(n.cfg.Object.URL), Replicas: n.cfg.Cluster.Replicas,
+		Content: ContentStatus{Object: withoutParameters(n.cfg.Object.URL), Replicas: n.cfg.Cluster.Replicas, Durability: n.cfg.Cluster.Durability,
 			CacheBytes: d.Bytes, CacheChunks: d.Chunks, CacheMax: int64(n.cfg.Cache.MaxBytes), CacheFree: int64(d.Free),
 			CachePressure: d.Pressure, Evicted: d.Evicted, Corrupt: d.Corrupt,
 			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},

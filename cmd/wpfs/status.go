@@ -59,6 +59,7 @@ type ContentStatus struct {
 	Evicted       uint64  `json:"cache_evicted"`    // chunks dropped to make room since the start
 	Corrupt       uint64  `json:"cache_corrupt"`    // chunk files that failed their hash since the start
 	Replicas      int     `json:"replicas"`         // nodes that are to have new content
+	Durability    string  `json:"durability"`       // quorum, or s3: close waits for the object store
 
 	ObjectSuspended bool   `json:"object_suspended"`         // it failed again and again, and is only probed
 	WritesSlowed    bool   `json:"writes_slowed"`            // the backlog or the cache is more than half full
@@ -174,10 +175,12 @@ func (s *Status) warn() {
 	s.Warnings = []string{}
 	say := func(format string, a ...any) { s.Warnings = append(s.Warnings, fmt.Sprintf(format, a...)) }
 	c := s.Content
-	switch {
+	switch s3 := c.Durability == durabilityS3; {
+	case s.Cluster.Members == 1 && s3:
+		say("one node: losing it stops everything")
 	case s.Cluster.Members == 1:
 		say("one node: what close() has stored is on one disk until the object store has it, and losing this node stops everything")
-	case c.Replicas == 1:
+	case c.Replicas == 1 && !s3:
 		say("cluster.replicas is 1: what close() has stored is on one disk until the object store has it")
 	case s.Cluster.Members == 2:
 		say("two nodes: losing either stops writes; a third one, even without a mount, would keep them going")

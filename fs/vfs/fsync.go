@@ -26,6 +26,9 @@ func (f *FS) fsync(ctx context.Context, h *handle) error {
 	if err == nil {
 		err = f.syncChunks(ctx, r)
 	}
+	if err == nil {
+		err = f.awaitBucket(ctx, r)
+	}
 	return failure("fsync", r.ino, "", err)
 }
 

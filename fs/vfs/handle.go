@@ -224,7 +224,10 @@ func (f *FS) Flush(ctx context.Context, id Handle) error {
 	h.rec.mu.Lock()
 	h.rec.cutFirst = false // whoever truncated has had its close
 	h.rec.mu.Unlock()
-	return failure("flush", h.rec.ino, "", errors.Join(err, f.lost(h)))
+	if err = errors.Join(err, f.lost(h)); err == nil {
+		err = f.awaitBucket(ctx, h.rec)
+	}
+	return failure("flush", h.rec.ino, "", err)
 }
 
 // lost returns, once per handle, why content of its file was given up in the

@@ -39,6 +39,9 @@ type Options struct {
 	// Free tells how many bytes the local disk has left, for statfs. Default:
 	// that of StagingDir.
 	Free func() uint64
+	// BucketMax makes close and fsync of a writer wait until the object store has
+	// the content, at most so long. Default: they do not.
+	BucketMax time.Duration
 	// Admit is asked before n bytes are taken from a writer. It may block, no
 	// longer than a fraction of a second, or refuse. Default: it does neither.
 	Admit func(ctx context.Context, n int) error
