@@ -82,6 +82,8 @@ func TestNothingToDrop(t *testing.T) {
 	for i := range 10 {
 		h.commit(d, mustPut(t, d, content(i, 5000), false), true, false)
 	}
+	d.index.Age()
+	d.index.Age() // hours later
 	_, err := d.Put(content(99, 5000), false)
 	wantKind(t, "Put", err, fs.ErrNoSpace)
 	if p := d.Pressure(); p != 1 {
@@ -119,6 +121,59 @@ func TestFreshIsKept(t *testing.T) {
 	d.index.Age()
 	d.checked.Store(0)
 	mustPut(t, d, content(4, 5000), false)
+}
+
+// TestFoundIsKept: what a process finds on the disk may be about to be cited, by an
+// entry that is on its way to this node.
+func TestFoundIsKept(t *testing.T) {
+	for _, index := range []bool{true, false} {
+		dir := filepath.Join(ramDir(t), "cache")
+		d := boundedDisk(t, dir, 0, newHoldings())
+		if index {
+			if err := d.Scan(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found := mustPut(t, d, content(1, 5000), true)
+		d.Close()
+		d = boundedDisk(t, dir, 5000, newHoldings())
+		if err := d.Scan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := d.Put(content(2, 5000), false)
+		wantKind(t, "Put", err, fs.ErrNoSpace)
+		d.index.Age()
+		d.index.Age()
+		d.keepRoom()
+		mustPut(t, d, content(2, 5000), false)
+		if d.Has(found) {
+			t.Error("what nobody cites is kept for ever")
+		}
+	}
+}
+
+// TestPutOfWhatIsThereIsKept: a put that makes do with the file that is there is
+// about to rely on it, whatever the metadata knows of earlier chunks like it.
+func TestPutOfWhatIsThereIsKept(t *testing.T) {
+	h := newHoldings()
+	d := boundedDisk(t, filepath.Join(ramDir(t), "cache"), 20_000, h)
+	old := mustPut(t, d, content(1, 5000), false)
+	h.commit(d, old, false, true)
+	for i := range 10 {
+		mustPut(t, d, content(1, 5000), false) // again; its commit is on the way
+		h.commit(d, mustPut(t, d, content(10+i, 5000), false), false, true)
+		if !d.Has(old) {
+			t.Fatalf("dropped between put and commit, after %d others", i+1)
+		}
+	}
+	h.commit(d, old, false, true)
+	d.keepRoom() // as each second
+	for i := range 5 {
+		h.commit(d, mustPut(t, d, content(30+i, 5000), false), false, true)
+	}
+	if d.Has(old) {
+		t.Error("kept for ever")
+	}
 }
 
 // TestFullDisk: the reserve is kept by dropping, and so is what others take away.
