@@ -139,7 +139,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 		return nil, err
 	}
 	if n.uploader, err = cache.NewUploader(cache.UploaderOptions{Store: ownedStore{n.store, n.owner}, Backlog: n.cluster, Chunks: n.tier,
-		BackoffMax: uploadBackoff, Idle: uploadIdle(cfg), AgeMin: uploadIdle(cfg), Life: grace / 2, Log: log}); err != nil {
+		BackoffMax: uploadBackoff, Idle: uploadIdle(cfg), AgeMin: uploadIdle(cfg), Linger: uploadIdle(cfg), Life: grace / 2, Log: log}); err != nil {
 		return nil, err
 	}
 	n.gate = cache.NewGate(cache.GateOptions{
