@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -253,6 +254,53 @@ func TestWriterDiesWithoutBucket(t *testing.T) {
 		}
 	}
 	verify(t, "from the bucket alone", probes[0], others[0].Mount, l)
+}
+
+// TestBacklogLimit: at the limit of what may wait for the bucket a writer gets
+// ENOSPC and nothing else, what it has closed is there, and once the bucket is
+// back it can go on.
+func TestBacklogLimit(t *testing.T) {
+	c, ps, s3, _ := proxied(t, "object.backlog_max_bytes=8MiB")
+	if err := s3.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 512<<10)
+	rng := rand.New(rand.NewPCG(5, 5))
+	path := func(i int) string { return filepath.Join(c.Nodes[0].Mount, fmt.Sprint("f", i)) }
+	write := func(i int) error {
+		rand.NewChaCha8([32]byte{byte(i), byte(rng.IntN(256))}).Read(b)
+		return ps[0].Call(probe.WriteFile(path(i), b)).Err()
+	}
+	refused := -1
+	for i := range 200 {
+		if err := write(i); errors.Is(err, unix.ENOSPC) {
+			refused = i
+			break
+		} else if err != nil {
+			t.Fatalf("file %d: %v", i, err)
+		}
+		time.Sleep(50 * time.Millisecond) // the backlog is counted twice a second
+	}
+	// Counting lags behind, so there may be more than sixteen; not many times more.
+	if refused < 16 || refused > 100 {
+		t.Fatalf("refused at file %d of half a MiB, the limit is 8 MiB", refused)
+	}
+	st, err := c.Nodes[0].Status()
+	if err != nil || !st.Healthy || len(st.Warnings) == 0 {
+		t.Errorf("at the limit: healthy %v, warnings %q, %v", st.Healthy, st.Warnings, err)
+	}
+	if r := ps[1].Call(probe.ReadFile(filepath.Join(c.Nodes[1].Mount, "f0"))); r.Err() != nil || len(r.Data) != len(b) {
+		t.Errorf("what was closed before: %d bytes, %v", len(r.Data), r.Err())
+	}
+	if err := s3.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nodes[0].WaitDurable(drainMax); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(refused); err != nil {
+		t.Errorf("after the backlog has drained: %v", err)
+	}
 }
 
 // TestDurabilityS3: with cluster.durability s3 the bucket has what a close has
