@@ -23,7 +23,7 @@ func (n *node) joinArchive() {
 	})
 	n.shipper = archive.New(archive.Options{
 		Store: n.store, Source: n.cluster.ArchiveSource(), Owner: n.owner, SpoolDir: filepath.Join(n.cfg.Node.DataDir, "spool"),
-		Name: n.cfg.Cluster.Name, Node: n.cfg.Node.ID, Log: n.log,
+		Name: n.cfg.Cluster.Name, Node: n.cfg.Node.ID, SnapshotEvery: time.Duration(n.cfg.Object.DebugSnapshotEvery), Log: n.log,
 	})
 }
 

@@ -64,6 +64,8 @@ type ObjectConfig struct {
 	BacklogMaxBytes           Bytes    `key:"backlog_max_bytes" doc:"Most content that may wait for the object store, in the whole cluster. From half of it on, writers are slowed down (by at most 250 ms for 128 KiB); at the limit they get ENOSPC until it has drained. 0: no limit but the nodes' disks."`
 	UnsafeNoConditionalWrites bool     `key:"unsafe_no_conditional_writes" doc:"Use an object store that ignores If-None-Match and If-Match. wpfs then looks before it writes, so two clusters on one bucket are kept apart less surely: two that start at the same moment may damage each other's content."`
 	GCGrace                   Duration `key:"gc_grace" doc:"How long content that no file needs any more stays in the object store: 24h, 90m. Also how long a reader that is behind may still find it."`
+
+	DebugSnapshotEvery Duration `key:"debug_snapshot_every" doc:"For tests: how often a snapshot of the metadata is put into the bucket. 0: every 10 minutes."`
 }
 
 // MountConfig is the mount role.

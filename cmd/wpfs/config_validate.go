@@ -45,6 +45,7 @@ func (c *Config) Validate() error {
 	rule(c.Object.BacklogMaxBytes >= 0, "object.backlog_max_bytes", "must not be negative, is %d", c.Object.BacklogMaxBytes)
 	rule(checkObjectURL(c.Object.URL) == nil, "object.url", "%v", checkObjectURL(c.Object.URL))
 	rule(c.Object.EncryptionKeyFile == "" || c.Object.EncryptionKeyCommand == "", "object.encryption_key_command", "must be empty when object.encryption_key_file is set: the keys come from one of the two")
+	rule(c.Object.DebugSnapshotEvery >= 0, "object.debug_snapshot_every", "must not be negative, is %v", c.Object.DebugSnapshotEvery)
 	rule(c.Object.GCGrace >= gcGraceMin, "object.gc_grace", "must be a time of at least %v, such as 24h, is %v", gcGraceMin, c.Object.GCGrace)
 	rule(c.Mount.Path == "" || filepath.IsAbs(c.Mount.Path), "mount.path", "must be an absolute path, is %q", c.Mount.Path)
 	rule(c.Mount.InlineMax >= 1 && c.Mount.InlineMax <= wfs.InlineMax, "mount.inline_max_bytes", "must be 1 to %s, is %s", Bytes(wfs.InlineMax), c.Mount.InlineMax)
