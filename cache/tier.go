@@ -64,6 +64,7 @@ type Tier struct {
 	keep     keeper
 	unkept   unkept
 	offers   *offers
+	discards chan fs.Hash
 	fills    chan struct{} // a token for each fetch under way
 	ranges   rangeSet
 
@@ -102,7 +103,7 @@ func NewTier(o TierOptions) (*Tier, error) {
 		pushTimeout: o.PushTimeout, full: suspects{span: fullFor},
 		disk: o.Disk, peers: o.Peers, store: o.Store, replicas: o.Replicas, log: o.Log,
 		fills: make(chan struct{}, fillsMax), flights: make(map[fs.Hash]*flight),
-		keep: keeper{wake: make(chan struct{}, 1)}, offers: newOffers(o.PrefetchBytesPerSecond),
+		keep: keeper{wake: make(chan struct{}, 1)}, offers: newOffers(o.PrefetchBytesPerSecond), discards: make(chan fs.Hash, discardsMax),
 	}, nil
 }
 
@@ -114,6 +115,7 @@ func (t *Tier) Run(ctx context.Context) error {
 	for range prefetchers {
 		wg.Go(func() { t.prefetch(ctx) })
 	}
+	wg.Go(func() { t.runDiscards(ctx) })
 	t.runKeeper(ctx)
 	wg.Wait()
 	return nil
@@ -165,6 +167,7 @@ type counters struct {
 	puts, pushes, pushErrors, underCount atomic.Uint64
 	keepErrors, elsewhere                atomic.Uint64
 	prefetched, offersDropped            atomic.Uint64
+	discarded                            atomic.Uint64
 }
 
 // TierStats only grow, except KeepQueue.
@@ -183,6 +186,7 @@ type TierStats struct {
 	KeepQueue                           int    // inline chunks waiting to be stored
 	Prefetched                          uint64 // chunks fetched before anybody asked for them
 	OffersDropped                       uint64 // chunks that were not, because too many waited
+	Discarded                           uint64 // copies that went because the metadata has forgotten the chunk
 }
 
 // Stats reads the counters.
@@ -196,6 +200,6 @@ func (t *Tier) Stats() TierStats {
 		Puts: c.puts.Load(), Pushes: c.pushes.Load(), PushErrors: c.pushErrors.Load(),
 		Elsewhere: c.elsewhere.Load(), UnderReplicated: c.underCount.Load(), KeepErrors: c.keepErrors.Load(),
 		KeepDropped: dropped, KeepQueue: queue,
-		Prefetched: c.prefetched.Load(), OffersDropped: c.offersDropped.Load(),
+		Prefetched: c.prefetched.Load(), OffersDropped: c.offersDropped.Load(), Discarded: c.discarded.Load(),
 	}
 }

@@ -81,6 +81,7 @@ func (n *Node) apply(at fs.Index, entry []byte) error {
 		}
 		n.offerContent(at, batch[i].Op, results[i])
 		n.citedContent(batch[i].Op, results[i])
+		n.forgottenContent(batch[i].Op, results[i])
 	}
 	return nil
 }

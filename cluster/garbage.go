@@ -60,6 +60,20 @@ func (n *Node) Forget(ctx context.Context, op fs.Forget) error {
 	return err
 }
 
+// SetForgotten gives the node somewhere to tell of chunks that the metadata has
+// just forgotten: copies on this node's disk are of no use. Call it before Run;
+// forgotten must not block.
+func (n *Node) SetForgotten(forgotten func(fs.Hash)) { n.forgotten = forgotten }
+
+// forgottenContent tells of the chunks that a command has forgotten, or wanted to.
+func (n *Node) forgottenContent(op fs.Op, res fs.Result) {
+	if f, ok := op.(fs.Forget); ok && n.forgotten != nil && res.Kind == fs.OK {
+		for _, id := range f.Chunks {
+			n.forgotten(id.Hash)
+		}
+	}
+}
+
 // CollectFunc makes a round of garbage collection here and returns its report.
 type CollectFunc func(ctx context.Context, dryRun bool) (json.RawMessage, error)
 

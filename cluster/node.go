@@ -64,12 +64,14 @@ type Node struct {
 	offer   func(fs.ChunkInfo) // nil: nobody wants to know
 	cited   func(fs.Hash)      // nil: the same
 	collect CollectFunc        // nil: there is no collector
-	propose *proposer
-	batcher atomic.Pointer[batcher]   // nil: not leading
-	rf      atomic.Pointer[raft.Raft] // nil until this node takes part
-	confs   *confLog
-	roster  atomic.Pointer[roster]
-	lead    atomic.Pointer[leadership] // who leads, as far as known
+
+	forgotten func(fs.Hash) // nil: nobody wants to know
+	propose   *proposer
+	batcher   atomic.Pointer[batcher]   // nil: not leading
+	rf        atomic.Pointer[raft.Raft] // nil until this node takes part
+	confs     *confLog
+	roster    atomic.Pointer[roster]
+	lead      atomic.Pointer[leadership] // who leads, as far as known
 
 	kernel atomic.Pointer[Kernel] // nil: nothing is mounted
 	entry  []fs.Command           // raft's FSM goroutine only: the entry being applied,

@@ -253,6 +253,24 @@ func (x *Index) Victim() (h fs.Hash, size int64, ok bool) {
 	}
 }
 
+// Doom makes a chunk the next victim, wherever it is, and reports whether it is
+// here. As for Victim, whoever does not Drop it calls Pin or Spare.
+func (x *Index) Doom(h fs.Hash) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, i := x.slab.slot(&h)
+	if i == none {
+		return false
+	}
+	e := x.slab.at(i)
+	if e.list() == pinned {
+		x.unlink(i)
+		x.pushCold(small, i)
+	}
+	e.bits |= victimBit
+	return true
+}
+
 // Drop removes the chunk if it is a victim still: nobody has used or put it since.
 func (x *Index) Drop(h fs.Hash) bool {
 	x.mu.Lock()

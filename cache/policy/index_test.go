@@ -331,3 +331,34 @@ func TestMemoryPerChunk(t *testing.T) {
 	}
 	runtime.KeepAlive(x)
 }
+
+// TestDoom: a chunk named by somebody is a victim wherever it was, and a use or a
+// put saves it like any other.
+func TestDoom(t *testing.T) {
+	for what, row := range map[string]struct {
+		before, after func(x *Index)
+		gone          bool
+	}{
+		"small":    {func(*Index) {}, func(*Index) {}, true},
+		"main":     {func(x *Index) { x.Remove(name(1)); x.AddCold(name(1), 100, false) }, func(*Index) {}, true},
+		"pinned":   {func(x *Index) { x.Pin(name(1)) }, func(*Index) {}, true},
+		"used":     {func(*Index) {}, func(x *Index) { x.Use(name(1)) }, false},
+		"put":      {func(*Index) {}, func(x *Index) { x.Add(name(1), 100, true) }, false},
+		"pinned 2": {func(*Index) {}, func(x *Index) { x.Pin(name(1)) }, false},
+	} {
+		x, _ := newIndex()
+		x.Add(name(1), 100, false)
+		x.Add(name(2), 50, false)
+		row.before(x)
+		if !x.Doom(name(1)) || x.Doom(name(3)) {
+			t.Errorf("%s: who is here and who is not", what)
+		}
+		row.after(x)
+		if got := x.Drop(name(1)); got != row.gone {
+			t.Errorf("%s: dropped %t", what, got)
+		}
+		if st := x.Stats(); (st.Chunks == 1) != row.gone || st.PinnedChunks > 1 {
+			t.Errorf("%s: %+v", what, st)
+		}
+	}
+}

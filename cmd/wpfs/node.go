@@ -153,6 +153,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	reg.MustRegister(newPartMetrics(n))
 	n.cluster.SetChunks(n.disk)
 	n.cluster.SetCited(n.disk.Cited)
+	n.cluster.SetForgotten(n.tier.Discard)
 	n.cluster.SetKeepInline(n.tier.KeepInline)
 	n.cluster.SetHolder(n.vfs)
 	n.cluster.SetCollect(n.collectHere)

@@ -59,6 +59,7 @@ func newPartMetrics(n *node) *partMetrics {
 	add(total, "chunk_prefetched_total", "Chunks fetched before anybody here asked for them.", func(s partStats) float64 { return float64(s.tier.Prefetched) })
 	add(total, "chunk_wrong_bytes_total", "Answers of nodes or the store that did not match their hash.", func(s partStats) float64 { return float64(s.tier.WrongBytes) })
 	add(total, "chunk_puts_under_replicated_total", "New chunks that found fewer nodes than cluster.replicas.", func(s partStats) float64 { return float64(s.tier.UnderReplicated) })
+	add(total, "cache_discarded_total", "Chunks removed from this node's disk because no file needs them any more.", func(s partStats) float64 { return float64(s.tier.Discarded) })
 	add(total, "cache_corrupt_total", "Chunk files on this node's disk that failed their hash.", func(s partStats) float64 { return float64(s.disk.Corrupt) })
 	add(total, "cache_evicted_total", "Chunks dropped from this node's disk to make room.", func(s partStats) float64 { return float64(s.disk.Evicted) })
 	add(total, "cache_evicted_bytes_total", "Their bytes.", func(s partStats) float64 { return float64(s.disk.EvictedBytes) })
