@@ -151,7 +151,7 @@ func TestUnlinkedSegment(t *testing.T) {
 // TestDamagedSnapshot: an older snapshot and the log behind it give everything.
 func TestDamagedSnapshot(t *testing.T) {
 	for _, part := range []string{manifest, "-00000"} {
-		for _, do := range []string{"missing", "torn", "bit"} {
+		for _, do := range []string{"missing", "torn", "bit", "another"} {
 			t.Run(part+" "+do, func(t *testing.T) {
 				w, st := backedUp(t)
 				var key string
@@ -171,6 +171,8 @@ func TestDamagedSnapshot(t *testing.T) {
 				case "bit":
 					b[len(b)/2] ^= 2
 					put(t, st, key, b)
+				case "another": // whole in itself
+					put(t, st, key, read(t, st, otherOf(t, st, key, part)))
 				}
 				r := w.load(t, st)
 				if r.Index != w.end() {
@@ -183,6 +185,39 @@ func TestDamagedSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// otherOf is the object of the older snapshot that has the place of key.
+func otherOf(t *testing.T, st object.Store, key, part string) string {
+	t.Helper()
+	for _, k := range keys(t, st, snapPrefix) {
+		if strings.HasSuffix(k, part) && k != key {
+			return k
+		}
+	}
+	t.Fatal("there is no other")
+	return ""
+}
+
+// TestBodyIsTheOneOfTheHead: a body that unpacks well is not enough.
+func TestBodyIsTheOneOfTheHead(t *testing.T) {
+	a, b := encoder.EncodeAll([]byte("aaaa"), nil), encoder.EncodeAll([]byte("bbbb"), nil)
+	if got, err := unpack(a, len(a), 4, hashOf(a)); err != nil || string(got) != "aaaa" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for name, err := range map[string]error{
+		"another body":  fails(unpack(b, len(b), 4, hashOf(a))),
+		"longer":        fails(unpack(a, len(a)-1, 4, hashOf(a))),
+		"of other size": fails(unpack(a, len(a), 5, hashOf(a))),
+		"too large":     fails(unpack(a, len(a), bodyMax+1, hashOf(a))),
+		"no zstd":       fails(unpack([]byte("aaaa"), 4, 4, hashOf([]byte("aaaa")))),
+	} {
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func fails(_ []byte, err error) error { return err }
 
 func TestLoadEarlier(t *testing.T) {
 	w, st := backedUp(t)

@@ -1,8 +1,10 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -225,14 +227,18 @@ func TestRetention(t *testing.T) {
 		w.write(fmt.Sprintf("entry %d: %s", i, strings.Repeat("x", 40)))
 		le.tick(t.Context())
 		most = max(most, len(keys(t, st, "")))
-		snaps := 0
+		snaps, objects := 0, 0
 		for _, key := range keys(t, st, snapPrefix) {
 			if p, ok := parseKey(key); ok && p.manifest {
-				snaps++
+				m, err := decodeManifest(read(t, st, key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				snaps, objects = snaps+1, objects+1+len(m.Parts)
 			}
 		}
-		if snaps > le.o.Keep {
-			t.Fatalf("%d snapshots", snaps)
+		if have := len(keys(t, st, snapPrefix)); snaps > le.o.Keep || have != objects {
+			t.Fatalf("%d snapshots of %d objects in all, but there are %d", snaps, objects, have)
 		}
 		r, _ := w.loadInto(t, st, &restored{stop: le.Status().Oldest + 1}, LoadOptions{Index: le.Status().Oldest})
 		if r.Index != le.Status().Oldest {
@@ -303,6 +309,98 @@ func TestRolledBack(t *testing.T) {
 				t.Errorf("the bucket had %q and has %q", before, after)
 			}
 		})
+	}
+}
+
+// TestKeyIsTaken by another segment when a leader puts its own.
+func TestKeyIsTaken(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(*Segment)
+		want   error // nil: the leader goes on behind it
+	}{
+		{"of the same entries", func(*Segment) {}, nil},
+		{"shorter", func(s *Segment) { s.Log, s.Last = s.Log[:1], s.Log[0].Index }, nil},
+		{"linked to what this leader has not seen", func(s *Segment) { s.Prev = hashOf(nil) }, nil},
+		{"of other entries", func(s *Segment) { s.Log[1].Data = []byte("other") }, ErrDiverged},
+		{"of another term", func(s *Segment) { s.Log[1].Term++ }, ErrDiverged},
+		{"without one of them", func(s *Segment) { s.Log = s.Log[1:] }, ErrDiverged},
+		{"of another cluster", func(s *Segment) { s.Cluster = "c2" }, ErrDamaged},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w, st := newWorld("c1"), mem.New()
+			le := w.lead(t, st)
+			w.write("a")
+			le.tick(t.Context())
+			w.write("b", "c", "d")
+			log, last, err := le.n.Entries(2, 4, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seg := &Segment{Log: log, Head: Head{Cluster: "c1", Epoch: 1, First: 2, Last: last, Prev: le.l.chain.prev, Base: le.l.chain.base}}
+			row.change(seg)
+			b, err := seg.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, st, segmentKey(1, 2), b)
+			le.tick(t.Context())
+			if row.want != nil {
+				if s := le.Status(); !errors.Is(s.LastError, row.want) || s.FailingSince.IsZero() || s.Shipped >= last {
+					t.Errorf("status %+v", s)
+				}
+				return
+			}
+			le.tick(t.Context())
+			if s := le.Status(); s.Shipped != w.end() || !s.FailingSince.IsZero() {
+				t.Errorf("status %+v, the log ends at %d", s, w.end())
+			}
+			if r := w.load(t, st); r.Index != w.end() {
+				t.Errorf("restored up to %d of %d; problems %q", r.Index, w.end(), r.Problems)
+			}
+		})
+	}
+}
+
+// aged is a bucket whose objects are two hours old.
+type aged struct{ *mem.Store }
+
+func (a aged) List(ctx context.Context, prefix, after string) iter.Seq2[object.Info, error] {
+	return func(yield func(object.Info, error) bool) {
+		for info, err := range a.Store.List(ctx, prefix, after) {
+			info.Modified = info.Modified.Add(-2 * garbageAge)
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestGarbage of a leader that died while it made a snapshot goes, but not what a
+// living one is making.
+func TestGarbage(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		st := mem.New()
+		var bucket object.Store = st
+		if old {
+			bucket = aged{st}
+		}
+		w := newWorld("c1")
+		w.write("a")
+		le := w.lead(t, bucket)
+		le.tick(t.Context())
+		garbage := partKey(1, 1, "deadbeef0000", 0)
+		put(t, st, garbage, []byte("part"))
+		put(t, st, "snap/README", []byte("not ours"))
+		w.write(strings.Repeat("b", 500))
+		le.tick(t.Context())
+		le.tick(t.Context())
+		_, err := st.Stat(t.Context(), garbage)
+		if gone := errors.Is(err, object.NotExist); gone != old {
+			t.Errorf("old: %t, gone: %t", old, gone)
+		}
+		read(t, st, "snap/README")
+		w.wantAll(t, bucket)
 	}
 }
 
