@@ -96,6 +96,9 @@ func (l *lead) reap() {
 
 // snapshot puts a state into the bucket, then deletes what is not needed any more.
 func (s *Shipper) snapshot(ctx context.Context, j *job, known []*Manifest) error {
+	if err := os.MkdirAll(s.o.SpoolDir, 0o700); err != nil {
+		return fmt.Errorf("spool a snapshot: %w", err)
+	}
 	dir, err := os.MkdirTemp(s.o.SpoolDir, "snapshot-")
 	if err != nil {
 		return fmt.Errorf("spool a snapshot: %w", err)

@@ -94,11 +94,12 @@ func TakeOver(ctx context.Context, st object.Store, next Owner, version string) 
 
 // Times of an Ownership.
 const (
-	ownerEvery = 10 * time.Second       // between two looks at OWNER
-	ownerWrite = 30 * time.Second       // and, by the leader, between two times that it is written
-	ownerPoll  = 250 * time.Millisecond // until it was seen for the first time
-	ownerRetry = 2 * time.Second        // after a failure
-	ownerMax   = 20 * time.Second       // for one look, retries included
+	ownerEvery  = 10 * time.Second       // between two looks at OWNER
+	ownerWrite  = 30 * time.Second       // and, by the leader, between two times that it is written
+	ownerPoll   = 250 * time.Millisecond // until it was seen for the first time
+	ownerRetry  = 2 * time.Second        // after a failure
+	ownerMax    = 20 * time.Second       // for one look, retries included
+	noOwnerWarn = 15 * time.Second       // between two warnings that there is none
 	// AliveFor is how long after its last sign in the bucket a cluster may still
 	// be running: its leader writes OWNER every ownerWrite.
 	AliveFor = 3 * time.Minute
@@ -144,6 +145,7 @@ func NewOwnership(o OwnershipOptions) *Ownership {
 // the bucket is found to be another cluster's before it ever was this one's and
 // First is set.
 func (w *Ownership) Run(ctx context.Context) error {
+	warnAt := time.Now().Add(noOwnerWarn)
 	for ctx.Err() == nil {
 		pause := ownerPoll
 		if w.o.UUID() != "" {
@@ -152,6 +154,10 @@ func (w *Ownership) Run(ctx context.Context) error {
 			case errors.Is(err, ErrForeign) && w.o.First && w.Epoch() == 0:
 				return err
 			case errors.Is(err, errNoOwner):
+				if time.Now().After(warnAt) {
+					warnAt = time.Now().Add(noOwnerWarn)
+					w.o.Log.Warn("the bucket has no owner although the cluster runs: is object.url the same as on the other nodes, and does the leader reach the bucket?")
+				}
 			case err != nil:
 				pause = ownerRetry
 			default:
@@ -271,8 +277,9 @@ func (w *Ownership) Epoch() uint64 {
 }
 
 // Owned returns nil if, as far as this node knows, the bucket is this cluster's.
-// Whoever puts or deletes something in the bucket asks first: ErrForeign means
-// never again, another error not now. It does not block.
+// Whoever puts something into the bucket asks first: ErrForeign means never again,
+// another error not now. It does not block, and knows of a change ownerEvery late;
+// whoever deletes content calls Confirm right before.
 func (w *Ownership) Owned() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -48,7 +48,7 @@ type Options struct {
 	Source Source
 	Owner  *Ownership
 	// SpoolDir holds a snapshot between being read from the state, which must be
-	// quick, and being put into the bucket. It is made and emptied by Run.
+	// quick, and being put into the bucket. Run empties it; it is made when needed.
 	SpoolDir string
 	Name     string // of the cluster
 	Node     string
@@ -132,8 +132,8 @@ func (s *Shipper) update(f func(*Status)) {
 
 // Run ships until ctx ends, through every failure.
 func (s *Shipper) Run(ctx context.Context) error {
-	if err := s.emptySpool(); err != nil {
-		return err
+	if err := os.RemoveAll(s.o.SpoolDir); err != nil {
+		s.o.Log.Warn("what an earlier run has left in the archive's spool cannot be removed", "err", err)
 	}
 	var l *lead
 	defer func() { l.end() }()
@@ -147,16 +147,6 @@ func (s *Shipper) Run(ctx context.Context) error {
 		}
 		l = s.step(ctx, l)
 	}
-}
-
-func (s *Shipper) emptySpool() error {
-	if err := os.RemoveAll(s.o.SpoolDir); err != nil {
-		return fmt.Errorf("empty the archive's spool: %w", err)
-	}
-	if err := os.MkdirAll(s.o.SpoolDir, 0o700); err != nil {
-		return fmt.Errorf("make the archive's spool: %w", err)
-	}
-	return nil
 }
 
 // step does what is due now. l is what is known of the bucket from the steps

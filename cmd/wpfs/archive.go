@@ -115,6 +115,8 @@ func (n *node) archiveStatus(now time.Time) ArchiveStatus {
 	}
 	if err := n.owner.Fenced(); err != nil {
 		a.Fenced = err.Error()
+	} else if err := n.owner.Owned(); err != nil {
+		a.Error = err.Error()
 	} else if !s.FailingSince.IsZero() && s.LastError != nil {
 		a.Error = s.LastError.Error()
 	}
