@@ -7,72 +7,67 @@ import (
 	"github.com/wpfs/wpfs/fs/meta"
 )
 
-// AtRisk is a file with content that the object store does not have and that
-// fewer live nodes have than it should be on.
-type AtRisk struct {
-	Path    string
-	Chunk   fs.ChunkID
-	Size    uint32      // of the chunk
-	Holders []fs.NodeID // that had it on disk; none: it is in the log, on every node
-	Alive   int         // of the nodes that have it
+// Risk is content that the object store does not have and that fewer live nodes
+// have than it should be on.
+type Risk struct {
+	Chunks int             // of the whole cluster
+	Files  []meta.LostFile // that cite them, by path; Bytes are those at risk
+	Away   []fs.NodeID     // holders that do not seem alive: bringing them back helps
 }
 
-// riskPage is how much of the backlog is read at once.
-const riskPage = 1000
+// Figures of Risk.
+const (
+	riskPage   = 1000    // chunks of the backlog read at once
+	riskChunks = 100_000 // chunks whose files are named
+)
 
-// AtRisk lists up to count of these files and tells how many chunks there are.
-// It reads the whole backlog, and if any chunk is at risk, all extents and names.
-// Who is alive is gossip's hint.
-func (n *Node) AtRisk(replicas, count int) (list []AtRisk, chunks int, err error) {
-	risky := map[fs.ChunkID]AtRisk{}
+// Risk looks for content at risk and names up to count files. It reads the whole
+// backlog, and if any of it is at risk, the whole store. Who is alive is gossip's
+// hint.
+func (n *Node) Risk(replicas, count int) (r Risk, err error) {
+	alive := append(n.Others(), n.o.ID)
+	risky := map[fs.ChunkID]bool{}
 	for last := (fs.ChunkID{}); ; {
 		var page []meta.Undurable
 		n.store.use(func(s *meta.State) { page, err = s.Undurable(last, riskPage) })
 		if err != nil {
-			return nil, 0, err
+			return Risk{}, err
 		}
 		for _, u := range page {
-			if alive := n.copies(u); alive < replicas {
-				chunks++
-				if len(risky) < count {
-					risky[u.Info.ID] = AtRisk{Chunk: u.Info.ID, Size: u.Info.Size, Holders: u.Info.Holders, Alive: alive}
-				}
+			have, away := copies(u, alive)
+			if have >= replicas {
+				continue
+			}
+			r.Chunks++
+			r.Away = append(r.Away, away...)
+			if len(risky) < riskChunks {
+				risky[u.Info.ID] = true
 			}
 		}
+		slices.Sort(r.Away)
+		r.Away = slices.Compact(r.Away)
 		if len(page) < riskPage {
 			break
 		}
 		last = page[len(page)-1].Info.ID
 	}
-	if len(risky) == 0 {
-		return nil, chunks, nil
-	}
-	set := map[fs.ChunkID]bool{}
-	for id := range risky {
-		set[id] = true
-	}
-	var files []meta.Citing
-	n.store.use(func(s *meta.State) { files, err = s.FilesOf(set, count) })
-	for _, f := range files {
-		r := risky[f.Chunk]
-		r.Path = f.Path
-		list = append(list, r)
-	}
-	return list, chunks, err
+	n.store.use(func(s *meta.State) { r.Files, err = s.FilesOf(risky) })
+	r.Files = r.Files[:min(count, len(r.Files))]
+	return r, err
 }
 
-// copies counts the live nodes that have a chunk: its holders, or, if it is in
-// the log, all members.
-func (n *Node) copies(u meta.Undurable) int {
-	alive := n.Others()
+// copies counts the live nodes that have a chunk, and lists the holders that are
+// not. What is in the log is on every node.
+func copies(u meta.Undurable, alive []fs.NodeID) (have int, away []fs.NodeID) {
 	if u.Inline {
-		return 1 + len(alive)
+		return len(alive), nil
 	}
-	c := 0
 	for _, id := range u.Info.Holders {
-		if id == n.o.ID || slices.Contains(alive, id) {
-			c++
+		if slices.Contains(alive, id) {
+			have++
+		} else {
+			away = append(away, id)
 		}
 	}
-	return c
+	return have, away
 }

@@ -174,7 +174,7 @@ func TestRestoreOptions(t *testing.T) {
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}
-	if o.Bucket != "file:///objects" || o.DataDir != "/var/lib/wpfs" || o.NodeID != "web9" || o.Cluster != "shop" || o.Advertise != "10.0.0.1:7480" || !o.unsafe {
+	if o.Bucket != "file:///objects" || o.DataDir != "/var/lib/wpfs" || o.NodeID != "web9" || o.Cluster != "shop" || o.Advertise != "10.0.0.1:7480" || !o.object.UnsafeNoConditionalWrites {
 		t.Errorf("of the configuration: %+v", o)
 	}
 }

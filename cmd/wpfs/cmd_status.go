@@ -109,7 +109,7 @@ func runStatus(ctx context.Context, o agentOptions, std stdio) error {
 	if st.Archive.Error != "" {
 		rows = append(rows, []string{"copy error", st.Archive.Error})
 	}
-	rows = append(rows, riskRows(st.Content)...)
+	rows = append(rows, riskRows(st.Content.AtRisk)...)
 	if st.Garbage.Last != nil {
 		rows = append(rows, []string{"garbage", garbageText(st.Garbage)})
 	}
@@ -138,19 +138,19 @@ func uploadText(c ContentStatus) string {
 // riskShown bounds the files that are named to people; --output json has more.
 const riskShown = 10
 
-func riskRows(c ContentStatus) (rows [][]string) {
-	if c.AtRiskChunks == 0 {
+func riskRows(r RiskStatus) (rows [][]string) {
+	if r.Chunks == 0 {
 		return nil
 	}
-	rows = append(rows, []string{"AT RISK", fmt.Sprintf("%d chunks are not in the object store yet and on too few live nodes:", c.AtRiskChunks)})
-	for _, f := range c.AtRisk[:min(len(c.AtRisk), riskShown)] {
-		where := "in the log"
-		if len(f.Holders) > 0 {
-			where = "on " + strings.Join(f.Holders, ", ")
-		}
-		rows = append(rows, []string{"", fmt.Sprintf("%s (%s %s, %d alive)", f.Path, humanBytes(f.Bytes), where, f.Alive)})
+	what := fmt.Sprintf("%d chunks are not in the object store yet and on too few live nodes", r.Chunks)
+	if len(r.Away) > 0 {
+		what += "; bring back " + strings.Join(r.Away, ", ")
 	}
-	if more := len(c.AtRisk) - riskShown; more > 0 {
+	rows = append(rows, []string{"AT RISK", what})
+	for _, f := range r.Files[:min(len(r.Files), riskShown)] {
+		rows = append(rows, []string{"", fmt.Sprintf("%s (%s)", f.Path, humanBytes(f.Bytes))})
+	}
+	if more := len(r.Files) - riskShown; more > 0 {
 		rows = append(rows, []string{"", fmt.Sprintf("and %d more: wpfs status --output json", more)})
 	}
 	return rows

@@ -41,7 +41,7 @@ func httpHandler(s source, reg *prometheus.Registry, withPprof bool) (http.Handl
 
 // publicStatus leaves out the names of files: the admin socket has them.
 func publicStatus(st Status) Status {
-	st.Content.AtRisk = nil
+	st.Content.AtRisk.Files = nil
 	return st
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 func TestPublicStatusNamesNoFiles(t *testing.T) {
-	st := publicStatus(Status{Content: ContentStatus{AtRiskChunks: 3, AtRisk: []RiskyFile{{Path: "/secret"}}}})
-	if st.Content.AtRiskChunks != 3 || st.Content.AtRisk != nil {
+	st := publicStatus(Status{Content: ContentStatus{AtRisk: RiskStatus{Chunks: 3, Files: []RiskyFile{{Path: "secret"}}}}})
+	if st.Content.AtRisk.Chunks != 3 || st.Content.AtRisk.Files != nil {
 		t.Errorf("%+v", st.Content)
 	}
 }

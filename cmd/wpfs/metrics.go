@@ -59,7 +59,7 @@ func newStatusMetrics(s source) *statusMetrics {
 			g("archive_shipping", "1 on the node that puts the log into the bucket.", func(s Status) float64 { return b2f(s.Archive.Shipping) }),
 			g("archive_failing", "1 while the log cannot be put into the bucket.", func(s Status) float64 { return b2f(s.Archive.Error != "") }),
 			g("bucket_fenced", "1 if another cluster has taken the bucket over: nothing is put into it any more.", func(s Status) float64 { return b2f(s.Archive.Fenced != "") }),
-			g("at_risk_chunks", "Chunks that are not in the object store yet and on fewer live nodes than cluster.replicas.", func(s Status) float64 { return float64(s.Content.AtRiskChunks) }),
+			g("at_risk_chunks", "Chunks that are not in the object store yet and on fewer live nodes than cluster.replicas.", func(s Status) float64 { return float64(s.Content.AtRisk.Chunks) }),
 			g("upload_bytes", "Their bytes.", func(s Status) float64 { return float64(s.Content.UploadBytes) }),
 		}}
 }

@@ -131,7 +131,7 @@ func openNode(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ stack,
 	grace := time.Duration(cfg.Object.GCGrace)
 	if n.garbage, err = cache.NewCollector(cache.CollectorOptions{Store: ownedStore{n.store, n.owner}, Ledger: n.cluster, Chunks: n.tier, Grace: grace,
 		Every:  min(gcEvery, grace/4),
-		Pinned: func() (wfs.Index, error) { return n.cluster.PinnedBefore(), nil }, Log: log}); err != nil {
+		Pinned: n.pinned, Log: log}); err != nil {
 		return nil, err
 	}
 	if n.scrubber, err = cache.NewScrubber(cache.ScrubOptions{Tier: n.tier,

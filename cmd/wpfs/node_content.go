@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wpfs/wpfs/cache"
+	wfs "github.com/wpfs/wpfs/fs"
 )
 
 // gcEvery is the time between two rounds of garbage collection; a quarter of the
@@ -45,15 +46,20 @@ const (
 
 // risk is the last look at files at risk.
 type risk struct {
-	mu     sync.Mutex
-	chunks int
-	files  []RiskyFile
+	mu sync.Mutex
+	st RiskStatus
 }
 
-func (r *risk) get() (int, []RiskyFile) {
+func (r *risk) get() RiskStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.chunks, r.files
+	return r.st
+}
+
+func (r *risk) set(st RiskStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.st = st
 }
 
 // watchRisk looks for files at risk until ctx ends. It has work to do only while
@@ -66,21 +72,21 @@ func (n *node) watchRisk(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		list, chunks, err := n.cluster.AtRisk(n.cfg.Cluster.Replicas, riskMax)
+		r, err := n.cluster.Risk(n.cfg.Cluster.Replicas, riskMax)
 		if err != nil {
 			n.log.Warn("files at risk cannot be listed", "err", err)
 		}
 		pause = max(riskEvery, riskShare*time.Since(began))
-		files := make([]RiskyFile, 0, len(list))
-		for _, f := range list {
-			holders := make([]string, 0, len(f.Holders))
-			for _, h := range f.Holders {
-				holders = append(holders, string(h))
-			}
-			files = append(files, RiskyFile{Path: f.Path, Chunk: f.Chunk.String(), Bytes: int64(f.Size), Holders: holders, Alive: f.Alive})
+		st := RiskStatus{Chunks: r.Chunks}
+		for _, f := range r.Files {
+			st.Files = append(st.Files, RiskyFile{Path: f.Path, Bytes: int64(f.Bytes)})
 		}
-		n.risk.mu.Lock()
-		n.risk.chunks, n.risk.files = chunks, files
-		n.risk.mu.Unlock()
+		for _, id := range r.Away {
+			st.Away = append(st.Away, string(id))
+		}
+		n.risk.set(st)
 	}
 }
+
+// pinned is the oldest state that can still be restored from the bucket.
+func (n *node) pinned() (wfs.Index, error) { return n.cluster.PinnedBefore(), nil }

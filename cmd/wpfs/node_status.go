@@ -33,7 +33,7 @@ func (n *node) Status() Status {
 			CachePressure: d.Pressure, Evicted: d.Evicted, Corrupt: d.Corrupt,
 			UploadChunks: int64(u.Chunks), UploadBytes: int64(u.Bytes), UploadAgeS: u.OldestAge.Seconds()},
 	}
-	st.Content.AtRiskChunks, st.Content.AtRisk = n.risk.get()
+	st.Content.AtRisk = n.risk.get()
 	st.Garbage = garbageStatus(n.garbage.Last(), n.garbage.Totals())
 	st.Archive, st.Scrub = n.archiveStatus(time.Now()), n.Scrubbed()
 	if b := n.breaker.Status(); b.ReadsOpen || b.WritesOpen {

@@ -124,7 +124,7 @@ func restore(ctx context.Context, o restoreOptions, st object.Store, b *archive.
 	if err != nil {
 		return nil, err
 	}
-	files, err := re.State().LostFiles(in.lost)
+	files, err := re.State().FilesOf(in.lost)
 	if err != nil {
 		return nil, err
 	}

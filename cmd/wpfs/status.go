@@ -65,23 +65,25 @@ type ContentStatus struct {
 	WritesSlowed    bool   `json:"writes_slowed"`            // the backlog or the cache is more than half full
 	WritesRefused   string `json:"writes_refused,omitempty"` // why writes get ENOSPC here
 
-	UploadChunks int64   `json:"upload_chunks"` // of the whole cluster: cited and not in the object store
-	UploadBytes  int64   `json:"upload_bytes"`
-	UploadAgeS   float64 `json:"upload_age_s"`           // of the oldest of these
-	ObjectError  string  `json:"object_error,omitempty"` // while the object store fails: why
-	// AtRisk are files with content that is not in the object store and on fewer
-	// live nodes than cluster.replicas: at most 1000, of AtRiskChunks chunks.
-	AtRiskChunks int         `json:"at_risk_chunks"`
-	AtRisk       []RiskyFile `json:"at_risk,omitempty"`
+	UploadChunks int64      `json:"upload_chunks"` // of the whole cluster: cited and not in the object store
+	UploadBytes  int64      `json:"upload_bytes"`
+	UploadAgeS   float64    `json:"upload_age_s"`           // of the oldest of these
+	ObjectError  string     `json:"object_error,omitempty"` // while the object store fails: why
+	AtRisk       RiskStatus `json:"at_risk"`
 }
 
-// RiskyFile is a file with a chunk that losing nodes may lose.
+// RiskStatus is content that is not in the object store and on fewer live nodes
+// than cluster.replicas.
+type RiskStatus struct {
+	Chunks int         `json:"chunks"`          // of the whole cluster
+	Files  []RiskyFile `json:"files,omitempty"` // that have them, at most 1000
+	Away   []string    `json:"away,omitempty"`  // nodes that have some of it and do not seem alive
+}
+
+// RiskyFile is a file that losing nodes may lose a part of.
 type RiskyFile struct {
-	Path    string   `json:"path"`
-	Chunk   string   `json:"chunk"`
-	Bytes   int64    `json:"bytes"`             // of the chunk
-	Holders []string `json:"holders,omitempty"` // nodes that took it; none: it is in the log, on every node
-	Alive   int      `json:"alive"`             // nodes that have it and are alive
+	Path  string `json:"path"`
+	Bytes int64  `json:"bytes"` // at risk
 }
 
 // GarbageStatus is what this node has collected since it started. Only a leader

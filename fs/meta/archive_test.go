@@ -134,7 +134,7 @@ func TestAdoptCluster(t *testing.T) {
 	}
 }
 
-func TestLostFiles(t *testing.T) {
+func TestFilesOf(t *testing.T) {
 	r := newRig(t)
 	hash := func(b byte) fs.Hash { return fs.Hash{0: b} }
 	held := func(off uint64, b byte) fs.Piece {
@@ -162,7 +162,7 @@ func TestLostFiles(t *testing.T) {
 	if err != nil || seen != 2 || len(lost) != 1 {
 		t.Fatalf("%d chunks, %d lost, %v", seen, len(lost), err)
 	}
-	got, err := r.s.LostFiles(lost)
+	got, err := r.s.FilesOf(lost)
 	want := []meta.LostFile{
 		{Path: "link.jpg", Ino: half, Size: 200, Bytes: 100},
 		{Path: "uploads/2026/half.jpg", Ino: half, Size: 200, Bytes: 100},
@@ -170,7 +170,7 @@ func TestLostFiles(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("lost files %+v, %v, want %+v", got, err, want)
 	}
-	if got, err := r.s.LostFiles(nil); err != nil || got != nil {
+	if got, err := r.s.FilesOf(nil); err != nil || got != nil {
 		t.Errorf("nothing is lost: %v, %v", got, err)
 	}
 }

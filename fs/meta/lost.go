@@ -1,8 +1,7 @@
 package meta
 
 import (
-	"errors"
-	"slices"
+	"sort"
 	"strings"
 
 	"github.com/wpfs/wpfs/fs"
@@ -40,10 +39,10 @@ type LostFile struct {
 	Bytes uint64 // of these, so many are lost
 }
 
-// LostFiles lists the files that cite any of the chunks, a line for each of their
+// FilesOf lists the files that cite any of the chunks, a line for each of their
 // names, sorted by path. Files without a name are left out: they are about to go.
-// It reads the whole store from a snapshot.
-func (s *State) LostFiles(chunks map[fs.ChunkID]bool) (list []LostFile, err error) {
+// It reads the whole store and remembers every directory.
+func (s *State) FilesOf(chunks map[fs.ChunkID]bool) ([]LostFile, error) {
 	if len(chunks) == 0 {
 		return nil, nil
 	}
@@ -51,66 +50,101 @@ func (s *State) LostFiles(chunks map[fs.ChunkID]bool) (list []LostFile, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, snap.Close()) }()
-	r := reader{snap}
-	lost, err := r.bytesOf(chunks)
-	if err != nil {
+	defer snap.Close()
+	l := &lostFiles{r: reader{snap}, lost: map[fs.Ino]uint64{}, dirs: map[fs.Ino]nameIn{}}
+	if err := l.findInodes(chunks); err != nil {
 		return nil, err
 	}
-	lo := []byte{kindEntry}
-	names, err := scan(snap, lo, after(lo), 0, func(k, v []byte) (lostName, bool, error) {
-		x, err := decodeEntry(v)
-		return lostName{x.ino, nameAt{fs.Ino(keyHead(k)), string(k[9:])}}, err == nil && lost[x.ino] > 0, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	dirs := map[fs.Ino]nameAt{}
-	for _, n := range names {
-		f, err := r.lostFile(n, dirs)
-		if err != nil {
-			return nil, err
-		}
-		f.Bytes = lost[n.ino]
-		list = append(list, f)
-	}
-	slices.SortFunc(list, func(a, b LostFile) int { return strings.Compare(a.Path, b.Path) })
-	return list, nil
+	return l.findNames()
 }
 
-// lostName is one name of a file.
-type lostName struct {
-	ino fs.Ino
-	at  nameAt
+// nameIn is one name of an inode.
+type nameIn struct {
+	dir  fs.Ino
+	name string
 }
 
-// bytesOf sums up how many bytes of each inode are in the chunks.
-func (r reader) bytesOf(chunks map[fs.ChunkID]bool) (map[fs.Ino]uint64, error) {
-	sum := map[fs.Ino]uint64{}
+type lostFiles struct {
+	r    reader
+	lost map[fs.Ino]uint64 // bytes
+	dirs map[fs.Ino]nameIn
+}
+
+func (l *lostFiles) findInodes(chunks map[fs.ChunkID]bool) error {
 	var bad error
 	lo := []byte{kindExtent}
-	err := r.src.Scan(lo, after(lo), func(k, v []byte) bool {
+	err := l.r.src.Scan(lo, after(lo), func(k, v []byte) bool {
 		x, err := decodeExtent(keyTail(k), v)
 		if err == nil && chunks[x.Chunk] {
-			sum[fs.Ino(keyHead(k))] += x.Len
+			l.lost[fs.Ino(keyHead(k))] += x.Len
 		}
 		bad = err
 		return err == nil
 	})
-	return sum, errors.Join(err, bad)
+	if bad != nil {
+		return bad
+	}
+	return err
 }
 
-func (r reader) lostFile(name lostName, dirs map[fs.Ino]nameAt) (LostFile, error) {
-	n, err := r.inode(name.ino)
+func (l *lostFiles) findNames() ([]LostFile, error) {
+	type hit struct {
+		nameIn
+		ino fs.Ino
+	}
+	var hits []hit
+	var bad error
+	lo := []byte{kindEntry}
+	err := l.r.src.Scan(lo, after(lo), func(k, v []byte) bool {
+		x, err := decodeEntry(v)
+		if err != nil {
+			bad = err
+			return false
+		}
+		at := nameIn{fs.Ino(keyHead(k)), string(k[9:])}
+		if x.typ == fs.ModeDir {
+			l.dirs[x.ino] = at
+		} else if l.lost[x.ino] > 0 {
+			hits = append(hits, hit{at, x.ino})
+		}
+		return true
+	})
+	if bad != nil {
+		err = bad
+	}
 	if err != nil {
-		return LostFile{}, err
+		return nil, err
 	}
-	dirs[name.ino] = name.at
-	path, err := r.path(name.ino, dirs)
-	delete(dirs, name.ino) // it may have another name
-	f := LostFile{Path: strings.TrimPrefix(path, "/"), Ino: name.ino}
-	if n != nil {
-		f.Size = n.Size
+	var out []LostFile
+	for _, h := range hits {
+		n, err := l.r.inode(h.ino)
+		if err != nil {
+			return nil, err
+		}
+		f := LostFile{Path: l.path(h.nameIn), Ino: h.ino, Bytes: l.lost[h.ino]}
+		if n != nil {
+			f.Size = n.Size
+		}
+		out = append(out, f)
 	}
-	return f, err
+	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
+	return out, nil
+}
+
+// path is the whole path of a name. A damaged tree may have a loop.
+func (l *lostFiles) path(at nameIn) string {
+	parts := []string{at.name}
+	for dir := at.dir; dir != fs.RootIno && len(parts) <= len(l.dirs)+1; {
+		up, ok := l.dirs[dir]
+		if !ok {
+			parts = append(parts, "(inode "+dir.String()+")")
+			break
+		}
+		parts = append(parts, up.name)
+		dir = up.dir
+	}
+	for i, j := 0, len(parts)-1; i < j; i, j = i+1, j-1 {
+		parts[i], parts[j] = parts[j], parts[i]
+	}
+	return strings.Join(parts, "/")
 }
