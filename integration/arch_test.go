@@ -35,6 +35,7 @@ var layers = []layer{
 	{"fs/fuse/", []string{"fs", "fs/vfs", "fs/fuse"}, "helpers of fuse and its tests"},
 	{"fs/object", nil, "the bucket interface knows nothing of files"},
 	{"fs/object/", []string{"fs/object"}, "a driver or a wrapper knows the interface, never another driver"},
+	{"fs/bulk", []string{"fs/object"}, "copies what any program can see: it knows a directory and plain objects, nothing of how wpfs keeps either"},
 	{"cache", []string{"fs", "fs/object", "cache/pack", "cache/policy"}, "peers reach it through an interface of its own"},
 	{"cache/pack", []string{"fs", "fs/object"}, "the format of content in the bucket is read without a cache, too"},
 	{"cache/policy", []string{"fs"}, "names, sizes and order: it touches no file and knows no cluster"},
