@@ -71,7 +71,7 @@ func TestCodesAreInTheTable(t *testing.T) {
 		}
 		listed[c.Code] = true
 	}
-	for c := CodeOK; c <= CodeUnhealthy; c++ {
+	for c := CodeOK; c <= CodeDiffers; c++ {
 		if !listed[c] {
 			t.Errorf("code %d is not in the table", c)
 		}

@@ -32,6 +32,8 @@ const (
 	CodeForeign     Code = 15
 	CodeIncomplete  Code = 16
 	CodeAlive       Code = 17
+	CodePartial     Code = 18
+	CodeDiffers     Code = 19
 )
 
 // codeTable is the one list of codes: the help text and docs/EXIT-CODES.md are
@@ -52,13 +54,15 @@ var codeTable = [...]struct {
 	{CodeCredentials, "the object store refuses the credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile that may use the bucket"},
 	{CodeDataDir, "the data directory is absent, in use, of another node or cluster, or of a newer wpfs", "the message says which; nothing in the directory was changed"},
 	{CodeCorrupt, "stored data fails its checksum", "keep a copy of the data directory, remove the node from the cluster, add it again with an empty one"},
-	{CodeDiskFull, "the disk is full", "free space on the file system of node.data_dir and start again; nothing was lost"},
+	{CodeDiskFull, "the disk is full", "free space on the file system of node.data_dir (import, export: of the destination) and start again; nothing was lost"},
 	{CodeNotRunning, "no agent answers on the socket", "start wpfs agent, or name its socket with --socket"},
-	{CodeBusy, "another wpfs dev runs on the directory", "use that one, stop it, or choose another --dir"},
+	{CodeBusy, "another wpfs dev, import or export runs on the directory", "use that one, stop it, wait for it, or choose another directory"},
 	{CodeUnhealthy, "the agent stopped because of a fault while it ran", "read its log; start it again"},
 	{CodeForeign, "the bucket, or the part of it below the prefix, belongs to another cluster", "give this cluster an object.url of its own; if the other's nodes are gone for good, make a new cluster from it: wpfs restore --from-bucket"},
 	{CodeIncomplete, "wpfs restore has restored, but the content of some files is not in the bucket", "the files are listed; reading them fails: replace or delete them"},
 	{CodeAlive, "wpfs restore did nothing, because the cluster that has the bucket seems to be running", "stop all its nodes and wait 3 minutes, or insist with --take-over"},
+	{CodePartial, "import or export: some entries could not be copied; all others were", "each is listed with its reason; set that right and run the same command again, it copies only what is missing"},
+	{CodeDiffers, "import or export: everything was copied, but the destination is not what the source is", "each difference is listed; something else writes to one of the two, or the storage is faulty: run the same command again with --checksum"},
 }
 
 // Problem is an error for the operator: what is wrong, as a sentence, and what
