@@ -65,7 +65,7 @@ func listFindings(w io.Writer, what string, fs []bulk.Finding, n int64) {
 		fmt.Fprintf(w, "%s: %s: %s\n", what, bulk.Shown(f.Path), f.What)
 	}
 	if more := n - int64(len(fs)); more > 0 {
-		fmt.Fprintf(w, "%s: %d more, in what is listed or of the same kind\n", what, more)
+		fmt.Fprintf(w, "%s: %d more, in a directory that is listed or of the same kind\n", what, more)
 	}
 }
 

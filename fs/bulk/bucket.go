@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -49,11 +50,13 @@ func (b *bucket) walk(ctx context.Context) iter.Seq2[*entry, error] {
 		if !yield(&entry{mode: dirMode}, nil) {
 			return
 		}
+		empty := true
 		for info, err := range b.objs.List(ctx) {
 			if err != nil {
 				yield(nil, &objectError{err: err, all: true})
 				return
 			}
+			empty = false
 			path, dir, err := pathOf(info.Key)
 			if err == nil {
 				if b.filter.left(path) {
@@ -75,6 +78,11 @@ func (b *bucket) walk(ctx context.Context) iter.Seq2[*entry, error] {
 			if !w.emit(e) {
 				return
 			}
+		}
+		if empty && b.o.From.Dir == "" { // more likely a mistake in the URL than what somebody wants to have
+			err := &object.Error{Op: object.OpList, Store: b.o.From.Name, Kind: object.NotExist,
+				Hint: "nothing is below this prefix: correct the URL", Err: errors.New("the list is empty")}
+			yield(nil, &objectError{err: err, all: true})
 		}
 	}
 }

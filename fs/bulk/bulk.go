@@ -149,7 +149,6 @@ func Run(ctx context.Context, o Options, p *Progress) (*Report, error) {
 	if p == nil {
 		p = new(Progress)
 	}
-	began := time.Now()
 	r, err := newRun(o, p)
 	if err != nil {
 		return nil, err
@@ -159,7 +158,7 @@ func Run(ctx context.Context, o Options, p *Progress) (*Report, error) {
 	if err == nil && !o.DryRun && o.Verify != VerifyNone {
 		err = r.verifyAll(ctx)
 	}
-	r.rep.Took = time.Since(began)
+	r.rep.Took = time.Since(r.began)
 	slices.SortFunc(r.rep.Failed, byPath)
 	slices.SortFunc(r.rep.Differs, byPath)
 	return &r.rep, err
@@ -182,6 +181,7 @@ type run struct {
 	src    side
 	dst    target
 	p      *Progress
+	began  time.Time
 
 	mu     sync.Mutex // guards all below
 	rep    Report
@@ -196,7 +196,7 @@ func newRun(o Options, p *Progress) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, filter: f, p: p, sums: map[uint64]sum{}, failed: map[uint64]struct{}{}, groups: map[string]*group{}, claims: map[inode]string{}}
+	r := &run{o: o, filter: f, p: p, began: time.Now(), sums: map[uint64]sum{}, failed: map[uint64]struct{}{}, groups: map[string]*group{}, claims: map[inode]string{}}
 	r.rep.Failed, r.rep.Differs = []Finding{}, []Finding{}
 	switch {
 	case o.From.Dir != "" && o.To.Dir != "":

@@ -29,7 +29,7 @@ func (p *copyPass) file(ctx context.Context, m *merge, j *job) error {
 	if j.have != nil {
 		var err error
 		if same, err = r.same(ctx, j.want, j.have); err != nil {
-			return err
+			return unlessGone(err)
 		}
 		if same && r.o.To.Dir == "" && attrsToSet(j.want, j.have) {
 			same = false // an object's attributes cannot be changed alone
@@ -39,7 +39,7 @@ func (p *copyPass) file(ctx context.Context, m *merge, j *job) error {
 	if !same {
 		var err error
 		if c, err = r.open(ctx, j.want); err != nil {
-			return err
+			return unlessGone(err)
 		}
 		defer c.close()
 	}
@@ -206,7 +206,7 @@ func (p *copyPass) leave(ctx context.Context, d *dir) error {
 		return err
 	}
 	if !d.want.unread {
-		if err := r.complete(ctx, r.src, d.want); err != nil {
+		if err := r.complete(ctx, r.src, d.want); err != nil && !errors.Is(err, errGone) {
 			return err
 		}
 	}
@@ -288,6 +288,25 @@ func (r *run) complete(ctx context.Context, s side, e *entry) error {
 	err := s.complete(ctx, e)
 	if s == r.src {
 		r.adjust(e)
+		err = r.gone(err)
+	}
+	return err
+}
+
+// errGone: the file has been removed from the source since it was listed, which
+// is no fault: then there is nothing to copy.
+var errGone = errors.New("it is no longer there")
+
+func (r *run) gone(err error) error {
+	if r.o.From.Dir != "" && errors.Is(err, unix.ENOENT) {
+		return errGone
+	}
+	return err
+}
+
+func unlessGone(err error) error {
+	if errors.Is(err, errGone) {
+		return nil
 	}
 	return err
 }
@@ -295,7 +314,7 @@ func (r *run) complete(ctx context.Context, s side, e *entry) error {
 func (r *run) open(ctx context.Context, e *entry) (*content, error) {
 	c, err := r.src.open(ctx, e)
 	r.adjust(e)
-	return c, err
+	return c, r.gone(err)
 }
 
 func hashPath(path string) uint64 { return xxhash.Sum64String(path) }

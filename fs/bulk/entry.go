@@ -51,6 +51,7 @@ type entry struct {
 	nlink  uint64
 	temp   bool // left behind by a run that was interrupted
 	unread bool // a directory not all of whose names could be listed
+	skip   bool // a directory that nobody wants to see the inside of
 }
 
 func (e *entry) kind() uint32    { return e.mode & unix.S_IFMT }

@@ -157,6 +157,9 @@ func (l *local) walkDir(ctx context.Context, d *entry, yield func(*entry, error)
 	if !yield(d, nil) {
 		return false
 	}
+	if d.skip {
+		return true
+	}
 	es := make([]*entry, 0, len(names))
 	for _, name := range names {
 		e := &entry{path: join(d.path, name), temp: tempName.MatchString(name)}
@@ -276,24 +279,17 @@ func (l *local) open(ctx context.Context, e *entry) (*content, error) {
 	}
 	f := os.NewFile(uintptr(fd), e.path)
 	now := &entry{}
-	if err := l.stat(fd, "", now); err != nil || !now.isRegular() {
-		f.Close()
-		return nil, errors.Join(err, errChangedUnless(now.isRegular()))
+	if err = l.stat(fd, "", now); err == nil && !now.isRegular() {
+		err = errChanged
 	}
-	if l.xattrs && e.known&knowsXattrs == 0 {
-		if err := e.readXattrs(fd); err != nil {
-			f.Close()
-			return nil, err
-		}
+	if err == nil && l.xattrs && e.known&knowsXattrs == 0 {
+		err = e.readXattrs(fd)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	return &content{file: f, size: e.size}, nil
-}
-
-func errChangedUnless(ok bool) error {
-	if ok {
-		return nil
-	}
-	return errChanged
 }
 
 // unchanged says that the file behind c is still the one that was listed.
@@ -305,7 +301,10 @@ func (c *content) unchanged(e *entry) error {
 	if err := unix.Fstat(int(c.file.Fd()), &st); err != nil {
 		return fault("stat", err)
 	}
-	return errChangedUnless(st.Size == e.size && st.Mtim.Nano() == e.mtime)
+	if st.Size != e.size || st.Mtim.Nano() != e.mtime {
+		return errChanged
+	}
+	return nil
 }
 
 func (l *local) sync() error {

@@ -257,15 +257,15 @@ func (l *local) putSpecial(ctx context.Context, d *dir, want, have *entry) error
 }
 
 // place makes something under its name, or a temporary one if that is taken.
-func (l *local) place(want, have *entry, make func(name string) error) (name string, err error) {
+func (l *local) place(want, have *entry, create func(name string) error) (name string, err error) {
 	if have == nil {
 		name = want.name()
-		if err = make(name); !errors.Is(err, unix.EEXIST) {
+		if err = create(name); !errors.Is(err, unix.EEXIST) {
 			return name, err
 		}
 	}
 	name = l.temp()
-	return name, make(name)
+	return name, create(name)
 }
 
 // setNamed gives attributes to what cannot be opened.

@@ -92,6 +92,7 @@ type merge struct {
 	jobs  *queue
 	stack []*dir
 	first map[inode]string // the first name of files with several
+	seen  int              // entries of the source below its root
 }
 
 // walk is the merge's goroutine.
@@ -113,7 +114,7 @@ func (m *merge) walk(ctx context.Context) error {
 				want, err = m.nextWant(nextWant)
 			}
 		case want == nil, have.order() < want.order():
-			m.extra(ctx, have)
+			m.extra(have)
 			have, err = m.nextHave(nextHave)
 		default:
 			if err = m.entry(ctx, want, have); err == nil {
@@ -123,11 +124,18 @@ func (m *merge) walk(ctx context.Context) error {
 			}
 		}
 	}
+	if err == nil && m.seen == 0 && len(m.stack) > 0 && m.r.o.Delete && len(m.stack[0].extras) > 0 {
+		return errEmptySource
+	}
 	for len(m.stack) > 0 && err == nil {
 		err = m.pop(ctx)
 	}
 	return err
 }
+
+// errEmptySource: nothing has been deleted yet, for all of it would be when the
+// root is left.
+var errEmptySource = &UsageError{errors.New("the source is empty, and with --delete all of the destination would go: is the source mounted? To empty the destination, do so by hand")}
 
 // nextWant is the next entry of the source, nil at its end. What concerns single
 // paths is reported on the way.
@@ -193,6 +201,7 @@ func (m *merge) entry(ctx context.Context, want, have *entry) error {
 	m.r.adjust(want)
 	var d *dir
 	if len(m.stack) > 0 {
+		m.seen++
 		d = m.stack[len(m.stack)-1]
 		d.pending.Add(1)
 	}
@@ -218,12 +227,14 @@ func (m *merge) name(e *entry) {
 }
 
 // extra keeps what only the destination has for the end of its directory.
-func (m *merge) extra(_ context.Context, e *entry) {
+func (m *merge) extra(e *entry) {
 	if len(m.stack) == 0 {
 		return // no root: nothing to compare with
 	}
 	if d := m.top(e.path); e.temp || m.r.o.Delete {
 		d.extras = append(d.extras, e)
+	} else {
+		e.skip = true // a mount may have a million files beside the ten that come
 	}
 }
 

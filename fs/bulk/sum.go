@@ -20,7 +20,7 @@ const bufferSize = 256 << 10
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
-// read sums up all of r, and tells its length.
+// sumOf sums up all of r, and tells its length.
 func sumOf(ctx context.Context, r io.Reader) (s sum, n int64, err error) {
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
@@ -57,17 +57,17 @@ func (r *run) sum(ctx context.Context, s side, e *entry) (sum, int64, error) {
 // object is its ETag; one that differs proves nothing, for there are ETags of
 // other kinds (parts, encryption).
 func (r *run) sameContent(ctx context.Context, want, have *entry) (bool, error) {
-	local, object, ls, os := have, want, side(r.dst), r.src
+	local, object, near, far := have, want, side(r.dst), r.src
 	if r.o.To.Dir == "" {
-		local, object, ls, os = want, have, r.src, r.dst
+		local, object, near, far = want, have, r.src, r.dst
 	}
-	a, _, err := r.sum(ctx, ls, local)
+	a, _, err := r.sum(ctx, near, local)
 	if err != nil {
 		return false, err
 	}
 	if object.etag != "" && strings.EqualFold(object.etag, a.hex()) {
 		return true, nil
 	}
-	b, _, err := r.sum(ctx, os, object)
+	b, _, err := r.sum(ctx, far, object)
 	return a == b, err
 }

@@ -2,8 +2,10 @@ package bulk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // verifyPass merges both ends once more. What the copy did not touch must be
@@ -32,34 +34,38 @@ func (p *verifyPass) file(ctx context.Context, _ *merge, j *job) error {
 	case !touched:
 		return nil
 	}
-	if err := p.compare(ctx, j, want); err != nil {
-		if isFatal(err) {
-			return err
-		}
+	found, err := p.compare(ctx, j, want)
+	switch {
+	case err != nil && isFatal(err):
+		return err
+	case errors.Is(err, errGone):
+	case err != nil:
 		r.differs(j.want.path, "cannot be verified: "+err.Error())
-		return nil
+	case len(found) > 0:
+		r.differs(j.want.path, strings.Join(found, "; "))
+	default:
+		r.did(&r.rep.Verified, "", j.want)
 	}
-	r.did(&r.rep.Verified, "", j.want)
 	return nil
 }
 
-func (p *verifyPass) compare(ctx context.Context, j *job, s sum) error {
+// compare completes both sides and says in what they differ.
+func (p *verifyPass) compare(ctx context.Context, j *job, s sum) (found []string, err error) {
 	r := p.r
 	if err := r.complete(ctx, r.src, j.want); err != nil {
-		return fmt.Errorf("source: %w", err)
+		return nil, fmt.Errorf("source: %w", err)
 	}
 	if err := r.complete(ctx, r.dst, j.have); err != nil {
-		return err
+		return nil, err
 	}
 	if r.o.To.Dir == "" && j.have.isRegular() && j.have.known&knowsMtime == 0 {
 		j.have.mtime = j.want.mtime // it was the same by content, and was left alone
 	}
-	var found []string
 	if d := contentDiffers(j.want, j.have); d != "" {
 		found = append(found, d)
 	} else if r.o.Verify == VerifyContent && s != (sum{}) && j.want.isRegular() {
 		if d, err := p.content(ctx, j.have, s); err != nil {
-			return err
+			return nil, err
 		} else if d != "" {
 			found = append(found, d)
 		}
@@ -67,10 +73,7 @@ func (p *verifyPass) compare(ctx context.Context, j *job, s sum) error {
 	if d := attrsDiffer(j.want, j.have); d != "" {
 		found = append(found, d)
 	}
-	if len(found) > 0 {
-		r.differs(j.want.path, strings.Join(found, "; "))
-	}
-	return nil
+	return found, nil
 }
 
 func (p *verifyPass) content(ctx context.Context, have *entry, want sum) (string, error) {
@@ -86,6 +89,9 @@ func (p *verifyPass) content(ctx context.Context, have *entry, want sum) (string
 	}
 	return "", nil
 }
+
+// clockStep is by how much a file's time may be behind the clock.
+const clockStep = time.Second
 
 func (p *verifyPass) leave(ctx context.Context, d *dir) error {
 	r := p.r
@@ -104,11 +110,15 @@ func (p *verifyPass) leave(ctx context.Context, d *dir) error {
 		r.differs(d.want.path, "is missing at the destination")
 		return nil
 	}
-	if err := r.complete(ctx, r.src, d.want); err != nil {
+	if err := r.complete(ctx, r.src, d.want); err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	if err := r.complete(ctx, r.dst, d.have); err != nil {
 		return err
+	}
+	if d.want.mtime > r.began.Add(-clockStep).UnixNano() {
+		// Names have come or gone since, which happens in a tree that is in use.
+		d.want.known &^= knowsMtime
 	}
 	if diff := attrsDiffer(d.want, d.have); diff != "" && !(r.o.To.Dir == "" && d.want.path == "") {
 		r.differs(d.want.path, diff)
