@@ -283,6 +283,32 @@ func TestVanished(t *testing.T) {
 	}
 }
 
+// TestVanishedDirectory: one that goes between its listing and its own.
+func TestVanishedDirectory(t *testing.T) {
+	src := t.TempDir()
+	write1(t, src+"/a/x", "x")
+	write1(t, src+"/b/y", "x")
+	l, err := openLocal(Options{}, filter{}, src, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	var seen []string
+	for e, err := range l.walk(t.Context()) {
+		if err != nil {
+			t.Errorf("%s: %v", e.path, err)
+		}
+		if seen = append(seen, e.path); e.path == "a" {
+			if err := os.RemoveAll(src + "/b"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !slices.Equal(seen, []string{"", "a", "a/x"}) {
+		t.Errorf("listed %q", seen)
+	}
+}
+
 // TestOthersAreNotLookedAt: directories that only the destination has cost
 // nothing.
 func TestOthersAreNotLookedAt(t *testing.T) {
@@ -305,4 +331,25 @@ func TestOthersAreNotLookedAt(t *testing.T) {
 	if !slices.Equal(seen, []string{"", "a"}) {
 		t.Errorf("looked at %q", seen)
 	}
+}
+
+// TestNewOwnerKeepsSetuid: chown(2) takes the set-id bits away.
+func TestNewOwnerKeepsSetuid(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving files away needs root")
+	}
+	src, dst := t.TempDir(), t.TempDir()
+	for _, path := range []string{src + "/f", dst + "/f"} {
+		write1(t, path, "x")
+		if err := errors.Join(os.Chmod(path, 0o755|os.ModeSetuid), os.Chtimes(path, time.Time{}, time.Unix(1e9, 0))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chown(src+"/f", 33, 33), os.Chmod(src+"/f", 0o755|os.ModeSetuid)); err != nil {
+		t.Fatal(err)
+	}
+	if rep := do(t, local2(src, dst)); rep.Updated != 1 {
+		t.Errorf("%+v", *rep)
+	}
+	equal(t, scan(t, src), dst)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,17 +24,38 @@ func TestInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	write1(t, dst+"/l/x", "x")
+	if err := os.Link(src+"/ok", src+"/zz"); err != nil {
+		t.Fatal(err)
+	}
+	write1(t, dst+"/zz/x", "x")
 	rep, err := Run(t.Context(), local2(src, dst), nil)
-	if err != nil || rep.FailedCount != 3 || !strings.Contains(rep.Failed[0].What, "--delete") || rep.Copied != 1 {
+	if err != nil || rep.FailedCount != 4 || !strings.Contains(rep.Failed[0].What, "--delete") || rep.Copied != 1 {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	if b, err := os.ReadFile(dst + "/b"); err != nil || string(b) != "file" {
 		t.Errorf("overwritten: %q, %v", b, err)
 	}
+	if left, err := filepath.Glob(dst + "/" + TempPrefix + "*"); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
 	o := local2(src, dst)
 	o.Delete = true
 	do(t, o)
 	equal(t, scan(t, src), dst)
+}
+
+// TestFirstNameFails: then the next one is the file that the others link to.
+func TestFirstNameFails(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	write1(t, src+"/a", "content")
+	if err := errors.Join(os.Link(src+"/a", src+"/b"), os.Link(src+"/a", src+"/c")); err != nil {
+		t.Fatal(err)
+	}
+	write1(t, dst+"/a/x", "in the way")
+	rep, err := Run(t.Context(), local2(src, dst), nil)
+	if err != nil || rep.FailedCount != 1 || rep.Copied != 1 || rep.Linked != 1 || rep.DiffCount != 0 {
+		t.Errorf("%v, %+v", err, rep)
+	}
 }
 
 // TestNoWayOut: a link in the destination does not lead the copy out of it.

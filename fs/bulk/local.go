@@ -150,6 +150,9 @@ func (l *local) walkDir(ctx context.Context, d *entry, yield func(*entry, error)
 	if err == nil {
 		names, err = readNames(fd)
 	}
+	if errors.Is(err, unix.ENOENT) && d.path != "" {
+		return true // gone since it was listed
+	}
 	if err != nil {
 		d.unread = true
 		return yield(d, fault("list the directory", err))

@@ -303,10 +303,8 @@ func (l *local) link(ctx context.Context, d *dir, want, have *entry, first strin
 	if name == want.name() {
 		return nil
 	}
-	err = l.rename(ctx, d, name, want)
-	// Of two names of one inode rename(2) leaves both.
-	if uerr := unix.Unlinkat(d.fd, name, 0); err == nil && uerr != nil && !errors.Is(uerr, unix.ENOENT) {
-		err = fault("remove its temporary name", uerr)
+	if err = l.rename(ctx, d, name, want); err != nil {
+		unix.Unlinkat(d.fd, name, 0)
 	}
 	return err
 }
