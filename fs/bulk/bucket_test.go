@@ -331,6 +331,69 @@ func TestExportIsVerified(t *testing.T) {
 	}
 }
 
+// TestExportOfNewAttributes: an object's cannot be changed alone, so it is put
+// again.
+func TestExportOfNewAttributes(t *testing.T) {
+	src, m := t.TempDir(), filled(nil)
+	write1(t, src+"/d/f", "content")
+	do(t, to(src, m))
+	if err := errors.Join(os.Chmod(src+"/d/f", 0o600), os.Chmod(src+"/d", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if rep := do(t, to(src, m)); rep.Copied != 1 || rep.Updated != 0 {
+		t.Errorf("%+v", *rep)
+	}
+	for key, mode := range map[string]string{"d/f": "mode:33152", "d/": "mode:16832"} {
+		if meta := m.objects[key].head.Meta[metaS3cmd]; !strings.Contains(meta, mode) {
+			t.Errorf("%s has %q, want %s", key, meta, mode)
+		}
+	}
+	nothing(t, do(t, to(src, m)))
+}
+
+// TestExportOfChangingFile: written to before it is read, it is not put; while
+// it is put, it is listed and comes with the next run.
+func TestExportOfChangingFile(t *testing.T) {
+	src, m := t.TempDir(), filled(nil)
+	write1(t, src+"/f", "content")
+	l, err := openLocal(Options{}, filter{}, src, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	want := &entry{path: "f"}
+	if err := l.stat(l.fd, "f", want); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.open(t.Context(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := os.Chtimes(src+"/f", time.Time{}, time.Unix(5, 5)); err != nil { // as a write does
+		t.Fatal(err)
+	}
+	b := &bucket{objs: m}
+	if _, _, err := b.put(t.Context(), nil, want, nil, c); !errors.Is(err, errChanged) || m.puts != 0 {
+		t.Errorf("%v, %d puts", err, m.puts)
+	}
+	m.fault = func(op object.Op, key string) error {
+		if op == object.OpPut && key == "f" {
+			write1(t, src+"/f", "CONTENT")
+		}
+		return nil
+	}
+	rep, err := Run(t.Context(), to(src, m), nil)
+	if err != nil || rep.FailedCount != 1 || rep.Failed[0].Path != "f" {
+		t.Errorf("%v, %+v", err, rep)
+	}
+	m.fault = nil
+	do(t, to(src, m))
+	if m.objects["f"].body != "CONTENT" {
+		t.Errorf("the object has %q", m.objects["f"].body)
+	}
+}
+
 func TestContentTypes(t *testing.T) {
 	for name, want := range map[string]string{"a.JPG": "image/jpeg", "a.css": "text/css; charset=utf-8", "noext": "image/png", "x.unknownext": "image/png"} {
 		body := []byte("\x89PNG\r\n\x1a\n")

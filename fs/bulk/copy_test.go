@@ -107,7 +107,13 @@ func TestOnlyWhatChanged(t *testing.T) {
 	for _, n := range []string{"grown", "time", "mode", "kind", "rest", "d/x", "sametime"} {
 		write1(t, filepath.Join(src, n), n)
 	}
+	if err := unix.Setxattr(src+"/mode", "user.old", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
 	do(t, local2(src, dst))
+	if err := unix.Removexattr(src+"/mode", "user.old"); err != nil {
+		t.Fatal(err)
+	}
 	write1(t, src+"/grown", "has grown")
 	if err := errors.Join(os.Chtimes(src+"/time", time.Time{}, time.Unix(1, 5)), os.Chmod(src+"/mode", 0o600), os.Remove(src+"/kind"),
 		os.Symlink("rest", src+"/kind"), unix.Setxattr(src+"/d/x", "user.new", []byte("1"), 0)); err != nil {

@@ -216,6 +216,18 @@ func TestS3cmdMeta(t *testing.T) {
 	}
 }
 
+// TestSameTime: to the nanosecond, or to the second where one side has no more.
+func TestSameTime(t *testing.T) {
+	for _, row := range []struct {
+		a, b int64
+		same bool
+	}{{5e9, 5e9 + 1, true}, {5e9 + 2, 5e9 + 1, false}, {5e9, 6e9, false}, {5e9 + 999_999_999, 5e9, true}, {-1e9 + 5, -1e9, true}, {-5, 0, false}} {
+		if got := sameTime(&entry{mtime: row.a}, &entry{mtime: row.b}); got != row.same {
+			t.Errorf("%d and %d: %v", row.a, row.b, got)
+		}
+	}
+}
+
 func TestFilter(t *testing.T) {
 	f, err := newFilter([]string{"*.bak", "/cache/**", "wp-content/cache", "**/node_modules/x", "[a-b]c"}, []string{"keep*"})
 	if err != nil {
