@@ -28,7 +28,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	objects map[string]stored
-	// fault, if set, is asked before each call.
+	// fault, if set, is asked before each call, under the lock.
 	fault func(op object.Op, key string) error
 	puts  int
 }
@@ -41,12 +41,13 @@ type stored struct {
 }
 
 func (m *memory) enter(op object.Op, key string) error {
+	m.mu.Lock()
 	if m.fault != nil {
 		if err := m.fault(op, key); err != nil {
+			m.mu.Unlock()
 			return err
 		}
 	}
-	m.mu.Lock()
 	return nil
 }
 
@@ -92,9 +93,10 @@ func (m *memory) Open(ctx context.Context, key string) (object.PlainInfo, io.Rea
 	if err := m.enter(object.OpGet, key); err != nil {
 		return object.PlainInfo{}, nil, err
 	}
+	body := m.objects[key].body
 	m.mu.Unlock()
 	info, err := m.Stat(ctx, key)
-	return info, io.NopCloser(strings.NewReader(m.objects[key].body)), err
+	return info, io.NopCloser(strings.NewReader(body)), err
 }
 
 func (m *memory) Put(_ context.Context, key string, body io.ReaderAt, size int64, head object.PlainHead) (string, error) {
