@@ -21,7 +21,7 @@ import (
 )
 
 // Exit codes of import and export.
-const exitIncomplete = 15
+const exitPartial = 18
 
 // bulkReport is the part of --output json that tests look at.
 type bulkReport struct {
@@ -360,7 +360,7 @@ func TestExportOfOddNames(t *testing.T) {
 	src, _ := everyKind(t)
 	bulk(t, c, 0, "import", src, c.Nodes[0].Mount+"/k")
 	url := strings.Replace(s3.URL(), "/it?", "/odd?", 1)
-	rep := bulk(t, c, exitIncomplete, "export", c.Nodes[0].Mount+"/k", url)
+	rep := bulk(t, c, exitPartial, "export", c.Nodes[0].Mount+"/k", url)
 	if rep.Copied == 0 {
 		t.Errorf("%+v", rep)
 	}

@@ -14,10 +14,12 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -50,6 +52,27 @@ const (
 type Group struct {
 	o  Options
 	ml *memberlist.Memberlist
+
+	mu    sync.Mutex
+	alive map[string]string // name: gossip address
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave implement memberlist.EventDelegate. The
+// nodes that memberlist.Members returns must not be looked at: it changes them.
+func (g *Group) NotifyJoin(n *memberlist.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.alive[n.Name] = n.Address()
+}
+
+// NotifyUpdate is NotifyJoin.
+func (g *Group) NotifyUpdate(n *memberlist.Node) { g.NotifyJoin(n) }
+
+// NotifyLeave comes for a node that is dead, too.
+func (g *Group) NotifyLeave(n *memberlist.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.alive, n.Name)
 }
 
 // Open binds the port and begins to answer gossip; memberlist cannot be made
@@ -72,11 +95,12 @@ func Open(o Options) (*Group, error) {
 	c.SuspicionMult, c.GossipInterval = suspicionMult, gossipInterval
 	c.LogOutput = nil
 	c.Logger = log.New(lines{o.Logger}, "", 0)
-	ml, err := memberlist.Create(c)
-	if err != nil {
+	g := &Group{o: o, alive: map[string]string{}}
+	c.Events = g
+	if g.ml, err = memberlist.Create(c); err != nil {
 		return nil, fmt.Errorf("listen on %s for gossip: %w", o.Bind, err)
 	}
-	return &Group{o: o, ml: ml}, nil
+	return g, nil
 }
 
 // Run keeps looking for members that are not in the group yet, until ctx ends;
@@ -101,21 +125,20 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) Close() error { return g.ml.Shutdown() }
 
 func (g *Group) missing() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	known := map[string]bool{}
-	for _, n := range g.ml.Members() {
-		known[n.Address()] = true
+	for _, addr := range g.alive {
+		known[addr] = true
 	}
 	return slices.DeleteFunc(g.o.Seeds(), func(a string) bool { return known[a] })
 }
 
 // Members lists the names of the nodes that seem alive, this one included.
 func (g *Group) Members() []string {
-	var names []string
-	for _, n := range g.ml.Members() {
-		names = append(names, n.Name)
-	}
-	slices.Sort(names)
-	return names
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.alive))
 }
 
 // lines makes slog records of memberlist's log, which only concerns those who
