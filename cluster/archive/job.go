@@ -89,13 +89,21 @@ func (l *lead) reap() {
 		l.snaps, l.made = j.kept, j.m.Time
 	}
 	if l.jobErr = j.err; j.err != nil {
-		l.notBefore, l.changed = time.Now().Add(l.s.o.Backoff), true
+		pause := l.s.o.Backoff
+		if j.at == 0 { // it did not come to the expensive part
+			pause /= attachOften
+		}
+		l.notBefore, l.changed = time.Now().Add(pause), true
 		l.sinceRaw += j.raw
 	}
 }
 
 // snapshot puts a state into the bucket, then deletes what is not needed any more.
+// Reading a large state costs seconds of a processor, so the bucket is asked first.
 func (s *Shipper) snapshot(ctx context.Context, j *job, known []*Manifest) error {
+	if err := s.o.Owner.Confirm(ctx); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.o.SpoolDir, 0o700); err != nil {
 		return fmt.Errorf("spool a snapshot: %w", err)
 	}

@@ -86,6 +86,7 @@ func (o *Options) setDefaults() {
 const (
 	callMax     = time.Minute     // for one object, retries included
 	recordEvery = 5 * time.Second // between two entries that say how far the bucket is
+	attachOften = 10              // times as often as a snapshot the bucket is looked at again
 )
 
 // Shipper puts log and snapshots into the bucket while this node leads.
@@ -210,6 +211,7 @@ type lead struct {
 	changed  bool        // anything shipped since the newest
 	made     time.Time   // of the newest
 
+	idleAt    fs.Index // S when there was nothing worth a segment
 	job       *job
 	jobErr    error     // of the last job
 	tryAt     time.Time // not before: attach
@@ -237,7 +239,7 @@ func (l *lead) step(ctx context.Context) error {
 			return l.jobErr
 		}
 		if err := l.attach(ctx); err != nil {
-			l.jobErr, l.tryAt = err, time.Now().Add(l.s.o.Backoff/10)
+			l.jobErr, l.tryAt = err, time.Now().Add(l.s.o.Backoff/attachOften)
 			return err
 		}
 		l.jobErr = nil
@@ -344,7 +346,7 @@ func (l *lead) get(ctx context.Context, key string) ([]byte, error) {
 func (l *lead) ship(ctx context.Context) error {
 	began := time.Now()
 	stable := l.s.o.Source.Stable()
-	for l.chain.known() && l.chain.next <= stable && !l.lost {
+	for l.chain.known() && l.chain.next <= stable && stable != l.idleAt && !l.lost {
 		log, last, err := l.s.o.Source.Entries(l.chain.next, stable, l.s.o.SegmentBytes)
 		if errors.Is(err, ErrCompacted) {
 			l.s.o.Log.Warn("the log was compacted before the bucket had it; a snapshot takes its place", "from", l.chain.next)
@@ -355,6 +357,7 @@ func (l *lead) ship(ctx context.Context) error {
 			return err
 		}
 		if last >= stable && idle(log) {
+			l.idleAt = stable
 			break
 		}
 		if err := l.put(ctx, log, last); err != nil {

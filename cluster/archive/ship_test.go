@@ -60,6 +60,11 @@ func TestNothingChanged(t *testing.T) {
 		w.write("idle", "")
 		le.tick(t.Context())
 	}
+	reads := w.reads
+	le.tick(t.Context())
+	if w.reads != reads {
+		t.Error("the log is read although nothing was added")
+	}
 	if after := keys(t, st, ""); !slices.Equal(before, after) {
 		t.Errorf("the bucket had %q and has %q", before, after)
 	}
@@ -103,6 +108,13 @@ func TestCompactedLog(t *testing.T) {
 		t.Errorf("status while the store is away: %+v", s)
 	}
 	w.compact(w.end())
+	exports := w.exports
+	for range 3 {
+		le.tick(t.Context())
+	}
+	if w.exports != exports {
+		t.Errorf("the state was read %d times for a store that does not answer", w.exports-exports)
+	}
 	st.Heal()
 	w.write("e")
 	for range 3 {

@@ -25,6 +25,7 @@ type world struct {
 	term   uint64
 
 	shipped, oldest fs.Index // as recorded
+	exports, reads  int      // calls of Export and Entries
 }
 
 func newWorld(uuid string) *world { return &world{uuid: uuid, start: 1, term: 1} }
@@ -80,6 +81,7 @@ func (n *node) Stable() fs.Index {
 func (n *node) Entries(from, to fs.Index, limit int) (log []Entry, last fs.Index, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.reads++
 	if from < n.start {
 		return nil, 0, ErrCompacted
 	}
@@ -95,6 +97,7 @@ func (n *node) Entries(from, to fs.Index, limit int) (log []Entry, last fs.Index
 func (n *node) Export(begin func(fs.Index, uint64) error, f func(k, v []byte) error) error {
 	n.mu.Lock()
 	log := n.log
+	n.exports++
 	n.mu.Unlock()
 	if err := begin(fs.Index(len(log)), stateHash(log)); err != nil {
 		return err
