@@ -47,6 +47,7 @@ var layers = []layer{
 	{"cluster/peer", []string{"fs", "cluster/wire"}, "calls between nodes: the same interface at both ends"},
 	{"cluster/archive", []string{"fs", "fs/object"}, "log and state as opaque bytes between a source and a bucket: it is tested with both faked"},
 	{"cluster", []string{"fs", "fs/meta", "cluster/"}, "order and visibility; content reaches it through an interface of its own"},
+	{"lb", nil, "the balancer; membership and certificates reach it through interfaces of its own"},
 	{"cmd/wpfs", []string{""}, "joins all packages"},
 	{"integration", []string{""}, "tests all packages together"},
 	{"integration/", []string{""}, "tests all packages together"},
@@ -64,6 +65,7 @@ var homes = []struct{ prefix, home, why string }{
 	{"github.com/cockroachdb/pebble", "fs/meta", "the store is one implementation of a small interface"},
 	{"github.com/spf13/", "cmd/wpfs", "packages take typed options, never flags or files"},
 	{"github.com/prometheus/client_golang", "cmd/wpfs", "packages offer numbers; the program exports them"},
+	{"github.com/pires/go-proxyproto", "lb", "a detail of accepting connections"},
 	{"github.com/johannesboyne/gofakes3", "", "a fake bucket for tests only"},
 }
 
