@@ -82,6 +82,16 @@ func (n *Node) Members() []Member {
 	return out
 }
 
+// Notes are the nodes' Options.Note, as far as gossip has them: of nodes that seem
+// alive, whether they are members or not.
+func (n *Node) Notes() map[fs.NodeID][]byte {
+	notes := map[fs.NodeID][]byte{}
+	for name, b := range n.gossip.Notes() {
+		notes[fs.NodeID(name)] = b
+	}
+	return notes
+}
+
 // votersWanted is how many voters a cluster of so many members has (DESIGN
 // D13). Two members vote both, so that either has everything; but losing either
 // then stops writes.

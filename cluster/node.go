@@ -181,7 +181,7 @@ func (n *Node) open() (err error) {
 		Dial: n.dialPeer,
 	})
 	if n.gossip, err = member.Open(member.Options{
-		Name: string(n.o.ID), Bind: n.o.Gossip, Key: n.o.GossipKey, Seeds: n.gossipSeeds, Logger: n.log,
+		Name: string(n.o.ID), Bind: n.o.Gossip, Key: n.o.GossipKey, Seeds: n.gossipSeeds, Note: n.o.Note, Logger: n.log,
 	}); err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type Options struct {
 	Peers []Peer
 	Join  []string
 	TLS   *tls.Config // nil: plain TCP
+	Note  []byte      // what this node tells the others by gossip, as it is; see Node.Notes
 	// Witness: this node shows nothing to anybody (it has no mount). It votes
 	// and keeps the metadata, but takes no lease, so no writer waits for it.
 	Witness bool

@@ -274,6 +274,9 @@ func (b *Balancer) tick(ctx context.Context) {
 	}
 }
 
+// Abandon closes all connections at once, whatever is lost with them.
+func (b *Balancer) Abandon() { b.conns.closeAll() }
+
 // Maintenance answers every request with the maintenance page, or ends that.
 // Clients in Config.MaintenanceAllow pass.
 func (b *Balancer) Maintenance(on bool) { b.maint.Store(on) }
@@ -290,4 +293,11 @@ func (b *Balancer) Drain(id string, on bool) error {
 		return fmt.Errorf("there is no upstream %q; there are %v", id, ids)
 	}
 	return nil
+}
+
+// Restore takes over what a former process was told: maintenance mode, and the
+// drained upstreams, which need not be there yet.
+func (b *Balancer) Restore(maintenance bool, drained []string) {
+	b.maint.Store(maintenance)
+	b.pool.restore(drained)
 }

@@ -576,6 +576,27 @@ func TestHealth(t *testing.T) {
 	}
 	sick.Store(false)
 	within(t, "it comes back", state("web1", "returning"))
+	c := f.settings().Config
+	c.Health.Path = "/?status=503&retry_after=600" // WordPress's maintenance mode
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * c.Health.Every)
+	for _, id := range []string{"web1", "web2"} {
+		if err := state(id, "down")(); err == nil {
+			t.Errorf("%s is down although it is only being updated", id)
+		}
+	}
+	c.Health.Path = "/?status=500"
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "PHP is broken", state("web1", "down"))
+	c.Health.Path = "/"
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "PHP is well again", state("web1", "returning"))
 	nodes[1].kill()
 	within(t, "the web server is gone", state("web2", "down"))
 	f.ask("GET", "/", nil)

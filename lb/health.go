@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,13 @@ import (
 	"sync"
 	"time"
 )
+
+// saidNo is a check that was answered with 503. From a node it means that it is
+// stopping or has lost its lease, and there is no need to ask twice.
+type saidNo struct {
+	error
+	retry bool // with Retry-After
+}
 
 // checker asks the upstreams how they are, each in its own goroutine.
 type checker struct {
@@ -79,13 +87,20 @@ func (k *checker) check(ctx context.Context, u *upstream, h *Health) error {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	b := u.backend.Load()
+	var no saidNo
 	if b.Health != "" {
 		if err := k.ask(ctx, b.Health, ""); err != nil {
 			return fmt.Errorf("node: %w", err)
 		}
 	}
 	if h.Path != "" {
-		if err := k.ask(ctx, "http://"+b.Addr+h.Path, h.Host); err != nil {
+		err := k.ask(ctx, "http://"+b.Addr+h.Path, h.Host)
+		switch {
+		case errors.As(err, &no) && no.retry: // WordPress's maintenance mode
+			return nil
+		case errors.As(err, &no): // a busy PHP says it too: ask again
+			return fmt.Errorf("web server: %v", err)
+		case err != nil:
 			return fmt.Errorf("web server: %w", err)
 		}
 		return nil
@@ -112,6 +127,8 @@ func (k *checker) ask(ctx context.Context, url, host string) error {
 	defer res.Body.Close()
 	said, err := io.ReadAll(io.LimitReader(res.Body, 256))
 	switch {
+	case res.StatusCode == http.StatusServiceUnavailable:
+		return saidNo{fmt.Errorf("%s answers %s: %.256q", url, res.Status, said), res.Header.Get("Retry-After") != ""}
 	case res.StatusCode >= 400:
 		return fmt.Errorf("%s answers %s: %.256q", url, res.Status, said)
 	case err != nil:

@@ -100,6 +100,17 @@ func (p *pool) drain(id string, on bool) bool {
 	return true
 }
 
+func (p *pool) restore(ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		p.drained[id] = true
+		if u := p.find(id); u != nil {
+			u.drained.Store(true)
+		}
+	}
+}
+
 func (p *pool) drainedIDs() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,7 +111,8 @@ func (u *upstream) checkedNow(h *Health, err error) (turned bool) {
 	if u.up {
 		need = h.Fall
 	}
-	if u.streak < need && !first {
+	var no saidNo
+	if u.streak < need && !first && !errors.As(err, &no) {
 		return false
 	}
 	u.up, u.first, u.streak, u.since = err == nil, false, 0, time.Now()

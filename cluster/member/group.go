@@ -31,6 +31,7 @@ type Options struct {
 	Bind   string          // host:port, UDP and TCP
 	Key    []byte          // 16, 24 or 32 bytes: AES; nil: in the clear
 	Seeds  func() []string // gossip addresses worth trying, asked again and again
+	Note   []byte          // what the others are told about this node, as it is; at most NoteMax
 	Logger *slog.Logger
 }
 
@@ -47,6 +48,9 @@ const (
 	leaveTimeout   = 500 * time.Millisecond
 	tcpTimeout     = 2 * time.Second // for a seed that is down
 )
+
+// NoteMax is what memberlist carries with a node.
+const NoteMax = memberlist.MetaMaxSize
 
 // Group is this node's view of who is there.
 type Group struct {
@@ -86,7 +90,11 @@ func Open(o Options) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip address %q: the port is no number", o.Bind)
 	}
+	if len(o.Note) > NoteMax {
+		return nil, fmt.Errorf("the note of %s has %d bytes, more than %d", o.Name, len(o.Note), NoteMax)
+	}
 	c := memberlist.DefaultLANConfig()
+	c.Delegate = note(o.Note)
 	c.Name = o.Name
 	c.BindAddr, c.BindPort, c.AdvertisePort = host, p, p
 	c.TCPTimeout = tcpTimeout
@@ -140,6 +148,26 @@ func (g *Group) Members() []string {
 	defer g.mu.Unlock()
 	return slices.Sorted(maps.Keys(g.alive))
 }
+
+// Notes are what the nodes that seem alive say about themselves, by name.
+func (g *Group) Notes() map[string][]byte {
+	notes := map[string][]byte{}
+	for _, n := range g.ml.Members() {
+		notes[n.Name] = slices.Clone(n.Meta)
+	}
+	return notes
+}
+
+// note is memberlist's Delegate with nothing to say but that.
+type note []byte
+
+var _ memberlist.Delegate = note(nil)
+
+func (n note) NodeMeta(int) []byte           { return n }
+func (note) NotifyMsg([]byte)                {}
+func (note) GetBroadcasts(int, int) [][]byte { return nil }
+func (note) LocalState(bool) []byte          { return nil }
+func (note) MergeRemoteState([]byte, bool)   {}
 
 // lines makes slog records of memberlist's log, which only concerns those who
 // look for the cause of something: Debug.

@@ -15,13 +15,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	wfs "github.com/wpfs/wpfs/fs"
 )
 
 // Limits of an agent's end. systemd's default is 90 s.
 const (
-	drainMax = 20 * time.Second // publish what is dirty, unmount
-	leaveMax = 5 * time.Second  // release the lease, hand leadership over
-	closeMax = 8 * time.Second  // close everything
+	noticeWait = 2500 * time.Millisecond // balancers ask /healthz every second and stop sending work
+	drainMax   = 20 * time.Second        // publish what is dirty, unmount
+	leaveMax   = 5 * time.Second         // release the lease, hand leadership over
+	closeMax   = 8 * time.Second         // close everything
 )
 
 // stack is the joined parts of a node (node.go) as the agent runs them.
@@ -30,6 +33,9 @@ type stack interface {
 	// Run does the node's work until ctx ends or a part fails; it owns every
 	// long-lived goroutine of the parts and closes them before it returns.
 	Run(ctx context.Context) error
+	// WebNotes are the ids of all members, and what the nodes that seem alive say
+	// about their web servers (webNote).
+	WebNotes() (members []string, notes map[wfs.NodeID][]byte)
 	// Ready is closed once the node serves: it has a lease, and its mount is there.
 	Ready() <-chan struct{}
 	// Scrub begins to read the whole cache again, at so many bytes per second, 0
@@ -53,6 +59,7 @@ type agent struct {
 	cfg      Config
 	log      *slog.Logger
 	stack    stack
+	lb       *balancerRole // nil without the role
 	draining atomic.Bool
 	started  time.Time
 }
@@ -60,7 +67,7 @@ type agent struct {
 // runAgent opens the node and runs it until a signal or a fault. open is
 // openNode, but for tests.
 func runAgent(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan os.Signal,
-	open func(Config, *slog.Logger, prometheus.Registerer) (stack, error)) (err error) {
+	open func(Config, *slog.Logger, prometheus.Registerer) (stack, error), reload func() (Config, error)) (err error) {
 	if err := preflight(&cfg); err != nil {
 		return err
 	}
@@ -76,12 +83,20 @@ func runAgent(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan 
 	if web != nil {
 		defer web.Close()
 	}
+	members := newMemberSource()
+	if cfg.LB.enabled() {
+		if a.lb, err = openBalancer(cfg, members, log, reg, reload); err != nil {
+			return err
+		}
+		defer a.lb.Close()
+	}
 	if a.stack, err = open(cfg, log, reg); err != nil {
 		return asProblem(err)
 	}
+	members.look = a.stack.WebNotes
 	defer os.Remove(cfg.Node.Socket)
 	reg.MustRegister(newStatusMetrics(a))
-	return asProblem(a.run(ctx, admin, web, reg, signals))
+	return asProblem(a.run(ctx, admin, web, reg, signals, members))
 }
 
 func (a *agent) listen() (admin *net.UnixListener, web net.Listener, err error) {
@@ -103,7 +118,7 @@ func (a *agent) listen() (admin *net.UnixListener, web net.Listener, err error) 
 
 // run serves until a signal, then stops in good order. The contexts differ
 // because the HTTP interfaces and the node must live while the node drains.
-func (a *agent) run(ctx context.Context, admin, web net.Listener, reg *prometheus.Registry, signals <-chan os.Signal) error {
+func (a *agent) run(ctx context.Context, admin, web net.Listener, reg *prometheus.Registry, signals <-chan os.Signal, members *memberSource) error {
 	life, kill := context.WithCancel(context.Background())
 	defer kill()
 	g, life := errgroup.WithContext(life)
@@ -122,19 +137,61 @@ func (a *agent) run(ctx context.Context, admin, web net.Listener, reg *prometheu
 		}
 		return err
 	})
+	stopLB := a.runBalancer(g, life, members)
 	ended := make(chan error, 1)
 	go func() { ended <- g.Wait() }() // ends with life, which kill ends below
 	go a.announce(life)
-	select {
-	case err := <-ended:
-		a.stack.Abandon()
-		return fault(err)
-	case s := <-signals:
-		a.log.Info("stopping", "signal", s.String())
-	case <-ctx.Done():
-		a.log.Info("stopping", "reason", context.Cause(ctx))
+	for {
+		select {
+		case err := <-ended:
+			a.stack.Abandon()
+			return fault(err)
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				a.hangup()
+				continue
+			}
+			a.log.Info("stopping", "signal", s.String())
+		case <-ctx.Done():
+			a.log.Info("stopping", "reason", context.Cause(ctx))
+		}
+		return a.stop(kill, stopLB, ended, signals)
 	}
-	return a.stop(kill, ended, signals)
+}
+
+// runBalancer runs the balancer, if there is one, as a part of g. The returned
+// function ends it and waits until its requests in flight are done.
+func (a *agent) runBalancer(g *errgroup.Group, life context.Context, members *memberSource) (stop func(context.Context) error) {
+	if a.lb == nil {
+		return func(context.Context) error { return nil }
+	}
+	ctx, cancel := context.WithCancel(life)
+	done := make(chan struct{})
+	g.Go(func() error { return members.Run(life) })
+	g.Go(func() error {
+		defer close(done)
+		return a.lb.Run(ctx)
+	})
+	return func(wait context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-wait.Done():
+			return wait.Err()
+		}
+	}
+}
+
+// hangup is SIGHUP: the balancer's configuration is read again.
+func (a *agent) hangup() {
+	if a.lb == nil {
+		a.log.Info("SIGHUP: nothing to do; this agent has no balancer")
+		return
+	}
+	if err := a.lb.reload(); err != nil {
+		a.log.Error("the new configuration is not used; the former one stays in force", "err", err)
+	}
 }
 
 // announce says that the node serves, when it does.
@@ -151,7 +208,8 @@ func (a *agent) announce(ctx context.Context) {
 
 // stop ends the node. The order, and why:
 //
-//  1. /healthz says 503, so balancers send no more work;
+//  1. /healthz says 503, so balancers send no more work; our own takes no more
+//     and lets what is in flight end; others get the time to notice;
 //  2. the mount is drained: what programs have written is published while the
 //     node still has its lease and may propose, then the kernel's mount goes;
 //  3. lease and leadership are given back: with no mount nothing here needs
@@ -160,25 +218,30 @@ func (a *agent) announce(ctx context.Context) {
 //
 // Each step has a limit; one that fails does not keep the next from running. A
 // second signal ends all of it at once, as a crash would.
-func (a *agent) stop(kill context.CancelFunc, ended <-chan error, signals <-chan os.Signal) error {
+func (a *agent) stop(kill context.CancelFunc, stopLB func(context.Context) error, ended <-chan error, signals <-chan os.Signal) error {
 	a.draining.Store(true)
 	if err := notify(notifyStopping); err != nil {
 		a.log.Warn("systemd could not be told that the agent stops", "err", err)
 	}
 	result := make(chan error, 1)
-	go func() { result <- a.stopInOrder(kill, ended) }() // bounded by the limits of its steps
-	select {
-	case err := <-result:
-		return err
-	case s := <-signals:
-		a.log.Warn("a second signal: ending at once", "signal", s.String())
-		a.stack.Abandon()
-		kill()
-		return exitStatus(128 + int(s.(syscall.Signal)))
+	go func() { result <- a.stopInOrder(kill, stopLB, ended) }() // bounded by the limits of its steps
+	for {
+		select {
+		case err := <-result:
+			return err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				continue
+			}
+			a.log.Warn("a second signal: ending at once", "signal", s.String())
+			a.stack.Abandon()
+			kill()
+			return exitStatus(128 + int(s.(syscall.Signal)))
+		}
 	}
 }
 
-func (a *agent) stopInOrder(kill context.CancelFunc, ended <-chan error) error {
+func (a *agent) stopInOrder(kill context.CancelFunc, stopLB func(context.Context) error, ended <-chan error) error {
 	step := func(name string, limit time.Duration, f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
@@ -194,6 +257,14 @@ func (a *agent) stopInOrder(kill context.CancelFunc, ended <-chan error) error {
 			return fmt.Errorf("%s: not done within %v: %w", name, limit, ctx.Err())
 		}
 	}
+	noticed := time.After(0)
+	if a.cfg.Web.Addr != "" && a.cfg.Mount.Path != "" {
+		noticed = time.After(noticeWait)
+	}
+	if err := step("let the balancer's requests end", a.cfg.LB.DrainTimeout+time.Second, stopLB); err != nil {
+		a.log.Warn("requests were cut off", "err", err)
+	}
+	<-noticed
 	drained := step("drain the mount", drainMax, a.stack.Drain)
 	if drained != nil {
 		a.log.Error("not everything could be published", "err", drained)
@@ -230,6 +301,11 @@ func fault(err error) error {
 func (a *agent) adminAPI() http.Handler {
 	m := http.NewServeMux()
 	m.Handle("/", adminHandler(a))
+	if a.lb != nil {
+		a.lb.addTo(m)
+	} else {
+		noBalancer(m)
+	}
 	m.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
 		a.draining.Store(true)
 		ctx, cancel := context.WithTimeout(r.Context(), drainMax)

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/wpfs/wpfs/cache"
+	wfs "github.com/wpfs/wpfs/fs"
 )
 
 // fakeStack is a node that does nothing but remember what was asked of it.
@@ -32,6 +33,7 @@ type fakeStack struct {
 	hang     chan struct{} // Drain waits for it if not nil
 	drainErr error
 	unfit    bool
+	notes    map[wfs.NodeID][]byte
 
 	mu    sync.Mutex
 	calls []string
@@ -83,6 +85,9 @@ func (f *fakeStack) Status() Status {
 	return Status{Node: "web1", Mount: MountStatus{Path: "/srv", Live: true},
 		Cluster: ClusterStatus{Name: "shop", Role: "leader", Leader: "web1", Term: 3, Applied: 9, Stable: 8, LeaseValid: !f.unfit, LeaseLeftMS: 2000, Members: 3}}
 }
+func (f *fakeStack) WebNotes() ([]string, map[wfs.NodeID][]byte) {
+	return []string{"web1", "web2"}, f.notes
+}
 func (f *fakeStack) Members() []Member {
 	return []Member{{ID: "web1", Addr: "10.0.0.1:7480", Role: "leader", Lease: "held", Alive: true, Local: true}}
 }
@@ -97,17 +102,24 @@ type runningAgent struct {
 
 func startTestAgent(t *testing.T, f *fakeStack) *runningAgent {
 	t.Helper()
+	return startTestAgentWith(t, f, func(*Config) {})
+}
+
+// startTestAgentWith lets change set what it likes.
+func startTestAgentWith(t *testing.T, f *fakeStack, change func(*Config)) *runningAgent {
+	t.Helper()
 	dir := t.TempDir()
 	r := &runningAgent{stack: f, signals: make(chan os.Signal, 2), ended: make(chan error, 1)}
 	r.cfg = defaultConfig()
 	r.cfg.Node = NodeConfig{ID: "web1", DataDir: dir, Socket: filepath.Join(dir, "admin.sock")}
 	r.cfg.Cluster.Peers = []Peer{{ID: "web1", Addr: "127.0.0.1:1"}}
 	r.cfg.HTTP.Listen = freeTestAddr(t)
+	change(&r.cfg)
 	open := func(Config, *slog.Logger, prometheus.Registerer) (stack, error) { return f, nil }
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		r.ended <- runAgent(context.Background(), r.cfg, slog.New(slog.DiscardHandler), r.signals, open)
+		r.ended <- runAgent(context.Background(), r.cfg, slog.New(slog.DiscardHandler), r.signals, open, func() (Config, error) { return r.cfg, nil })
 	}()
 	t.Cleanup(func() {
 		if f.hang != nil {
@@ -279,7 +291,7 @@ func TestAgentPortsInUse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := r.cfg
 			row.change(&cfg)
-			err := runAgent(t.Context(), cfg, slog.New(slog.DiscardHandler), nil, open)
+			err := runAgent(t.Context(), cfg, slog.New(slog.DiscardHandler), nil, open, nil)
 			if codeOf(err) != CodePort || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got code %d, %v", codeOf(err), err)
 			}

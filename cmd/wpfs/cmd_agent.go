@@ -18,7 +18,7 @@ func newAgentCmd(std stdio) *cobra.Command {
 		Long: `Runs the daemon of this machine: its part of the cluster, its mount (mount.path), and its
 status page (http.listen). SIGTERM or SIGINT stops it in good order: what programs have
 written is published, the mount goes away, leadership is handed over. A second signal ends
-it at once. Under systemd (Type=notify) it reports when it serves.
+it at once. With a balancer (lb.listen) SIGHUP reads its configuration again. Under systemd (Type=notify) it reports when it serves.
 
 Every key of the configuration is also a flag and an environment variable; see
 docs/CONFIGURATION.md.
@@ -41,12 +41,16 @@ func startAgent(c *cobra.Command, extra map[string]string, std stdio) error {
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if cfg.LB.enabled() {
+		signal.Notify(signals, syscall.SIGHUP) // reads the balancer's configuration again
+	}
 	defer signal.Stop(signals)
 	ctx := c.Context()
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	return runAgent(ctx, cfg, newLogger(std.Err, cfg.Log), signals, openNode)
+	reload := func() (Config, error) { return loadConfig(c.Flags(), extra) }
+	return runAgent(ctx, cfg, newLogger(std.Err, cfg.Log), signals, openNode, reload)
 }
 
 func newLogger(w io.Writer, c LogConfig) *slog.Logger {

@@ -22,6 +22,8 @@ type Config struct {
 	Object  ObjectConfig  `key:"object"`
 	Mount   MountConfig   `key:"mount"`
 	HTTP    HTTPConfig    `key:"http"`
+	Web     WebConfig     `key:"web"`
+	LB      LBConfig      `key:"lb"`
 	Log     LogConfig     `key:"log"`
 }
 
@@ -161,6 +163,8 @@ func defaultConfig() Config {
 		Object:  ObjectConfig{BacklogMaxBytes: 10 << 30, GCGrace: Duration(24 * time.Hour)},
 		Mount:   MountConfig{InlineMax: vfs.InlineDefault},
 		HTTP:    HTTPConfig{Listen: "127.0.0.1:7482"},
+		Web:     WebConfig{Weight: 1},
+		LB:      defaultLBConfig(),
 		Log:     LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -175,6 +179,9 @@ func (c *Config) complete() {
 	}
 	if c.Cache.Dir == "" && c.Node.DataDir != "" {
 		c.Cache.Dir = c.Node.DataDir + "/cache"
+	}
+	if c.LB.StateFile == "" && c.LB.enabled() && c.Object.URL != "" { // an agent's; a balancer alone has no data directory
+		c.LB.StateFile = c.Node.DataDir + "/lb.json"
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/pflag"
@@ -36,6 +37,11 @@ func configFlags(fs *pflag.FlagSet) {
 // completes and validates them. extra are keys set by other means (mount's
 // arguments); they beat even flags. Every error is a Problem with CodeConfig.
 func loadConfig(fs *pflag.FlagSet, extra map[string]string) (Config, error) {
+	return loadConfigFor(fs, extra, (*Config).Validate)
+}
+
+// loadConfigFor is loadConfig for programs that need not all of it.
+func loadConfigFor(fs *pflag.FlagSet, extra map[string]string, validate func(*Config) error) (Config, error) {
 	v := viper.New()
 	for _, k := range configKeys() {
 		v.SetDefault(k.Name, k.value)
@@ -50,7 +56,7 @@ func loadConfig(fs *pflag.FlagSet, extra map[string]string) (Config, error) {
 	for key, val := range extra {
 		v.Set(key, val)
 	}
-	return decodeConfig(v, file, os.Environ())
+	return decodeConfig(v, file, os.Environ(), validate)
 }
 
 // parseConfig is loadConfig for a file that is not written yet: what an agent
@@ -65,12 +71,16 @@ func parseConfig(name string, yaml []byte) (Config, error) {
 	if err := v.ReadConfig(bytes.NewReader(yaml)); err != nil {
 		return Config{}, problem(CodeConfig, err, name+" cannot be read", "")
 	}
-	return decodeConfig(v, name, nil)
+	return decodeConfig(v, name, nil, (*Config).Validate)
 }
 
 // decodeConfig makes the typed configuration of everything that v has.
-func decodeConfig(v *viper.Viper, file string, environ []string) (Config, error) {
-	if err := errors.Join(unknownKeys(v.AllKeys(), file), unknownPeerKeys(v.Get("cluster.peers"), file), unknownEnv(environ)); err != nil {
+func decodeConfig(v *viper.Viper, file string, environ []string, validate func(*Config) error) (Config, error) {
+	bad := []error{unknownKeys(v.AllKeys(), file), unknownEnv(environ)}
+	for key, valid := range listKeys {
+		bad = append(bad, unknownListKeys(v.Get(key), file, key, valid))
+	}
+	if err := errors.Join(bad...); err != nil {
 		return Config{}, problem(CodeConfig, err, "the configuration is wrong", "")
 	}
 	var c Config
@@ -78,7 +88,7 @@ func decodeConfig(v *viper.Viper, file string, environ []string) (Config, error)
 		return Config{}, problem(CodeConfig, err, "the configuration is wrong", "")
 	}
 	c.complete()
-	if err := c.Validate(); err != nil {
+	if err := validate(&c); err != nil {
 		return Config{}, problem(CodeConfig, err, "the configuration is wrong", "docs/CONFIGURATION.md has every key and its rule")
 	}
 	return c, nil
@@ -103,8 +113,22 @@ func decodeRules(d *mapstructure.DecoderConfig) {
 	d.TagName = "key"
 	d.DecodeHook = mapstructure.ComposeDecodeHookFunc(
 		trimmedList,
+		durationText,
 		mapstructure.TextUnmarshallerHookFunc(),
 	)
+}
+
+// durationText reads 10s, 5m, 1h30m. A bare number would be nanoseconds, which
+// nobody means.
+func durationText(from, to reflect.Type, data any) (any, error) {
+	if to != reflect.TypeFor[time.Duration]() || from == to {
+		return data, nil
+	}
+	d, err := time.ParseDuration(fmt.Sprint(data))
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a duration such as 10s or 5m", fmt.Sprint(data))
+	}
+	return d, nil
 }
 
 // trimmedList splits "a, b" where a list is wanted; viper's own splitting keeps
@@ -136,17 +160,24 @@ func unknownKeys(got []string, file string) error {
 	return errors.Join(bad...)
 }
 
-// unknownPeerKeys does the same inside cluster.peers, a list that viper does not
-// look into.
-func unknownPeerKeys(peers any, file string) error {
-	list, _ := peers.([]any)
-	valid := []string{"id", "addr"}
+// listKeys are the keys with lists that viper does not look into, and what their
+// elements may have.
+var listKeys = map[string][]string{
+	"cluster.peers":   {"id", "addr"},
+	"lb.upstreams":    {"id", "addr", "weight", "zone", "health"},
+	"lb.certificates": {"cert", "key"},
+	"lb.rules":        {"path", "methods", "query", "who", "pool", "https", "long", "json", "limit", "deny"},
+}
+
+// unknownListKeys does the same inside such a list.
+func unknownListKeys(value any, file, listKey string, valid []string) error {
+	list, _ := value.([]any)
 	var bad []error
 	for i, p := range list {
 		m, _ := p.(map[string]any)
 		for key := range m {
 			if !slices.Contains(valid, key) {
-				bad = append(bad, fmt.Errorf("%s: cluster.peers, number %d: there is no key %q%s", file, i+1, key, suggestion(key, valid)))
+				bad = append(bad, fmt.Errorf("%s: %s, number %d: there is no key %q%s", file, listKey, i+1, key, suggestion(key, valid)))
 			}
 		}
 	}

@@ -51,9 +51,32 @@ func (c *Config) Validate() error {
 	rule(c.Mount.InlineMax >= 1 && c.Mount.InlineMax <= wfs.InlineMax, "mount.inline_max_bytes", "must be 1 to %s, is %s", Bytes(wfs.InlineMax), c.Mount.InlineMax)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
 	rule(!c.HTTP.Pprof || c.HTTP.Listen != "", "http.pprof", "needs http.listen")
+	c.validateWeb(rule)
+	c.validateLB(rule)
+	c.validateLog(rule)
+	return errors.Join(bad...)
+}
+
+func (c *Config) validateLog(rule ruleFunc) {
 	var level slog.Level
 	rule(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "must be debug, info, warn or error, is %q", c.Log.Level)
 	rule(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "must be text or json, is %q", c.Log.Format)
+}
+
+// ValidateLB checks what a balancer alone needs.
+func (c *Config) ValidateLB() error {
+	var bad []error
+	rule := func(ok bool, key, format string, a ...any) {
+		if !ok {
+			bad = append(bad, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, a...)))
+		}
+	}
+	rule(c.LB.enabled(), "lb.listen", "wpfs lb run needs it, or lb.listen_tls")
+	rule(len(c.LB.Upstreams) > 0, "lb.upstreams", "wpfs lb run knows no cluster and needs the web servers listed here")
+	rule(filepath.IsAbs(c.Node.Socket), "node.socket", "must be an absolute path, is %q", c.Node.Socket)
+	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
+	c.validateLB(rule)
+	c.validateLog(rule)
 	return errors.Join(bad...)
 }
 

@@ -177,6 +177,7 @@ func (n *node) clusterOptions() cluster.Options {
 	o := cluster.Options{
 		ID: wfs.NodeID(n.cfg.Node.ID), Cluster: cl.Name, DataDir: n.cfg.Node.DataDir,
 		Bind: cl.Bind, Advertise: cl.Advertise, Join: cl.Join,
+		Note:      n.cfg.note(),
 		Witness:   n.cfg.Mount.Path == "", // it shows nothing, so no writer needs to wait for it
 		Heartbeat: p.Heartbeat, Protocol: timing, OnLost: cluster.LostPolicy(cl.OnLeaseLost),
 		Logger: n.log, OnFatal: func(err error) { n.fatal <- err },

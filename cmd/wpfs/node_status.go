@@ -69,6 +69,14 @@ func (n *node) Members() []Member {
 	return out
 }
 
+// WebNotes implements stack.
+func (n *node) WebNotes() (members []string, notes map[wfs.NodeID][]byte) {
+	for _, m := range n.cluster.Members() {
+		members = append(members, string(m.ID))
+	}
+	return members, n.cluster.Notes()
+}
+
 func role(leads, votes bool) string {
 	switch {
 	case leads:

@@ -36,7 +36,7 @@ func newRootCmd(std stdio) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "see", Title: "See:"}, &cobra.Group{ID: "move", Title: "Move in and out:"})
 	root.AddCommand(
 		newAgentCmd(std), newMountCmd(std), newDevCmd(std), newDevNodeCmd(std),
-		newRestoreCmd(std), newStatusCmd(std), newScrubCmd(std), newClusterCmd(std), newGCCmd(std), newVersionCmd(std),
+		newLBCmd(std), newRestoreCmd(std), newStatusCmd(std), newScrubCmd(std), newClusterCmd(std), newGCCmd(std), newVersionCmd(std),
 		newImportCmd(std), newExportCmd(std),
 	)
 	return root
