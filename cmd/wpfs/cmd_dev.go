@@ -18,6 +18,9 @@ DIR/nodeN/mnt (N from 1). Once all are ready DIR/dev.json says where everything 
 
   {"nodes": [{"id", "mount", "socket", "pid", "http"}], "object": {"url"}}
 
+With --lb also "lb": {"http", "https", "socket", "pid"}, and for each node "web", the address
+where the balancer expects the node's web server (wpfs runs none). Its certificate is its own.
+
 With -- CMD it runs CMD with WPFS_DEV_JSON naming that file, takes everything down and
 exits with CMD's code (128+N if signal N ended it). Without, it stays until Ctrl-C or
 SIGTERM. Either way no process and no mount stays behind.
@@ -29,6 +32,7 @@ ones join with an empty disk. An agent that dies is not restarted: see wpfs dev-
 		Example: `  wpfs dev --dir /tmp/wpfs
   wpfs dev --dir /tmp/wpfs -- sh -c 'date > /tmp/wpfs/node1/mnt/now; cat /tmp/wpfs/node2/mnt/now'
   wpfs dev --dir /tmp/wpfs --set cluster.on_lease_lost=fail
+  wpfs dev --dir /tmp/wpfs --lb --set lb.health_path=/
   wpfs dev --dir /tmp/wpfs --s3 's3://bucket/prefix?endpoint=http://127.0.0.1:7070&region=us-east-1&path_style=true'`,
 		GroupID: "run",
 		Args: func(c *cobra.Command, args []string) error {
@@ -39,9 +43,6 @@ ones join with an empty disk. An agent that dies is not restarted: see wpfs dev-
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Cmd = args
-			if o.LB {
-				return usagef("--lb: this version has no balancer; start without --lb and use the nodes' mounts")
-			}
 			if c.Flags().Changed("nodes") && o.Nodes < 1 {
 				return usagef("--nodes must be 1 to %d, is %d", devNodesMax, o.Nodes)
 			}
@@ -61,6 +62,6 @@ ones join with an empty disk. An agent that dies is not restarted: see wpfs dev-
 	f.IntVar(&o.Nodes, "nodes", 0, "how many nodes (default 3, or as many as DIR has)")
 	f.StringVar(&o.S3, "s3", "", "a real object store instead of the embedded one: an object.url (see docs/CONFIGURATION.md)")
 	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE for all agents, a key of docs/CONFIGURATION.md that dev does not decide itself; repeatable; for this run only")
-	f.BoolVar(&o.LB, "lb", false, "run the balancer too (not in this version)")
+	f.BoolVar(&o.LB, "lb", false, "run a balancer too, as one more member of the cluster; later starts on DIR run it without being told")
 	return c
 }

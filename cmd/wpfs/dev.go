@@ -39,6 +39,7 @@ type devOptions struct {
 // devJSON is DIR/dev.json: what other programs need to use the cluster.
 type devJSON struct {
 	Nodes  []devJSONNode     `json:"nodes"`
+	LB     *devJSONLB        `json:"lb,omitempty"` // with --lb
 	Object map[string]string `json:"object"`
 }
 
@@ -49,6 +50,15 @@ type devJSONNode struct {
 	Socket string `json:"socket"`
 	PID    int    `json:"pid"`
 	HTTP   string `json:"http"`
+	Web    string `json:"web,omitempty"` // host:port where the balancer expects the node's web server
+}
+
+// devJSONLB is the balancer in dev.json: where clients go, and its agent's socket.
+type devJSONLB struct {
+	HTTP   string `json:"http"`
+	HTTPS  string `json:"https"`
+	Socket string `json:"socket"`
+	PID    int    `json:"pid"`
 }
 
 // devCluster is a running wpfs dev.
@@ -61,7 +71,8 @@ type devCluster struct {
 	mu     sync.Mutex // guards plan, agents and the writing of dev.json
 	plan   devPlan
 	agents []*devAgent
-	ready  bool // dev.json may be there
+	lb     *devAgent // nil without --lb
+	ready  bool      // dev.json may be there
 }
 
 // runDev brings a cluster up, waits for its end (CMD's, or ctx's) and takes
@@ -82,6 +93,11 @@ func runDev(ctx context.Context, o devOptions, std stdio, signals <-chan os.Sign
 	}
 	if err := d.plan.fit(dir, o.Nodes, o.S3); err != nil {
 		return err
+	}
+	if o.LB {
+		if err := d.plan.fitLB(); err != nil {
+			return err
+		}
 	}
 	d.plan.Set = set
 	if err := d.plan.checkSet(dir); err != nil {
@@ -163,6 +179,12 @@ func (d *devCluster) prepare() error {
 		d.dropMount(n)
 		d.agents = append(d.agents, newDevAgent(n, d.dir, d.spawn, d.log, d.rewrite))
 	}
+	if l := d.plan.LB; l != nil {
+		if err := makeCert(lbCert(d.dir, *l)); err != nil {
+			return problem(CodeDataDir, err, "the balancer's certificate cannot be made", "")
+		}
+		d.lb = newDevAgent(l.devNode, d.dir, d.spawn, d.log, d.rewrite)
+	}
 	return d.plan.save(d.dir)
 }
 
@@ -176,6 +198,13 @@ func (d *devCluster) startAll(ctx context.Context) error {
 			return err
 		}
 		g.Go(func() error { return a.start(ctx, conf) })
+	}
+	if d.lb != nil {
+		conf, err := d.plan.lbConfig(d.dir)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return d.lb.start(ctx, conf) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -204,6 +233,10 @@ func (d *devCluster) writeJSON() error {
 	for _, a := range d.agents {
 		out.Nodes = append(out.Nodes, a.describe())
 	}
+	if d.lb != nil {
+		n, l := d.lb.describe(), d.plan.LB
+		out.LB = &devJSONLB{HTTP: "http://" + l.Listen, HTTPS: "https://" + l.ListenTLS, Socket: n.Socket, PID: n.PID}
+	}
 	b, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {
 		return err
@@ -214,7 +247,7 @@ func (d *devCluster) writeJSON() error {
 func (a *devAgent) describe() devJSONNode {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return devJSONNode{ID: a.plan.ID, Mount: nodeMount(a.dir, a.plan), Socket: nodeSocket(a.dir, a.plan), PID: a.pidLocked(), HTTP: "http://" + a.plan.HTTP}
+	return devJSONNode{ID: a.plan.ID, Mount: nodeMount(a.dir, a.plan), Socket: nodeSocket(a.dir, a.plan), PID: a.pidLocked(), HTTP: "http://" + a.plan.HTTP, Web: a.plan.Web}
 }
 
 // announce tells the person in front of the terminal what there is now.
@@ -230,6 +263,13 @@ func (d *devCluster) announce(quiet bool) {
 	for _, a := range d.agents {
 		n := a.describe()
 		fmt.Fprintf(w, "  %s  %s  status page %s/\n", n.ID, n.Mount, n.HTTP)
+	}
+	if d.lb != nil {
+		fmt.Fprintf(w, "  balancer  http://%s  https://%s  status page %s/\n", d.plan.LB.Listen, d.plan.LB.ListenTLS, d.lb.describe().HTTP)
+		fmt.Fprintln(w, "It expects the nodes' web servers at:")
+		for _, a := range d.agents {
+			fmt.Fprintf(w, "  %s  %s\n", a.plan.ID, a.plan.Web)
+		}
 	}
 	fmt.Fprintf(w, "All of it is below %s. Ctrl-C stops it; the data stays for the next start.\n", d.dir)
 }
@@ -285,10 +325,13 @@ func commandStatus(cmd *exec.Cmd, err error) error {
 func (d *devCluster) teardown() {
 	d.mu.Lock()
 	d.ready = false
-	agents := append([]*devAgent{}, d.agents...)
+	agents, balancer := append([]*devAgent{}, d.agents...), d.lb
 	os.Remove(filepath.Join(d.dir, devJSONFile))
 	d.mu.Unlock()
 
+	if balancer != nil {
+		balancer.stop() // while there is still a cluster to leave
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), devDrainMax)
 	defer cancel()
 	var wg sync.WaitGroup

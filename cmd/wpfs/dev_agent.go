@@ -61,7 +61,11 @@ func (a *devAgent) start(ctx context.Context, config []byte) error {
 	if a.isUp() {
 		return nil
 	}
-	for _, d := range []string{nodeDir(a.dir, a.plan), nodeData(a.dir, a.plan), nodeMount(a.dir, a.plan)} {
+	dirs := []string{nodeDir(a.dir, a.plan), nodeData(a.dir, a.plan)}
+	if a.plan.ID != devLBID { // which has no mount
+		dirs = append(dirs, nodeMount(a.dir, a.plan))
+	}
+	for _, d := range dirs {
 		if err := os.MkdirAll(d, 0o755); err != nil && !isStaleMount(err) && !errors.Is(err, os.ErrExist) {
 			return problem(CodeDataDir, err, "the directory of "+a.plan.ID+" cannot be made", "")
 		}

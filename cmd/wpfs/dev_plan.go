@@ -38,6 +38,7 @@ type devPlan struct {
 	Name    string    `json:"name"`
 	S3      string    `json:"s3,omitempty"` // "": the embedded store below the directory
 	Nodes   []devNode `json:"nodes"`
+	LB      *devLB    `json:"lb,omitempty"` // once asked for, it stays: it is a member of the cluster
 
 	Set map[string]string `json:"-"` // of --set: for this run only, so that the next one is not surprised
 }
@@ -47,7 +48,8 @@ type devNode struct {
 	ID      string `json:"id"`
 	Bind    string `json:"bind"`
 	HTTP    string `json:"http"`
-	Founder bool   `json:"founder"` // was there when the cluster began; others join
+	Founder bool   `json:"founder"`       // was there when the cluster began; others join
+	Web     string `json:"web,omitempty"` // where the balancer expects the node's web server
 }
 
 // loadPlan reads the plan of dir; a directory without one gives an empty plan.
@@ -109,7 +111,7 @@ func (p *devPlan) fit(dir string, n int, s3 string) error {
 		}
 		p.Nodes = append(p.Nodes, node)
 	}
-	return nil
+	return p.fitWeb()
 }
 
 const devNodesDefault = 3
@@ -126,14 +128,19 @@ func (p *devPlan) newNode(founder bool) (devNode, error) {
 	host := "127.0.0." + strconv.Itoa(i)
 	n := devNode{ID: "node" + strconv.Itoa(i), Founder: founder}
 	used := map[string]bool{}
-	for _, addr := range []*string{&n.Bind, &n.HTTP} {
+	return n, fillAddrs(host, used, &n.Bind, &n.HTTP)
+}
+
+// fillAddrs gives each a free address of host.
+func fillAddrs(host string, used map[string]bool, addrs ...*string) error {
+	for _, addr := range addrs {
 		a, err := freeAddr(host, used)
 		if err != nil {
-			return n, err
+			return err
 		}
 		*addr = a
 	}
-	return n, nil
+	return nil
 }
 
 // freeAddr finds a port of host that is free now, and the one above it for
@@ -212,14 +219,26 @@ func (p devPlan) config(dir string, n devNode) ([]byte, error) {
 		"mount":   {"path": nodeMount(dir, n)},
 		"http":    {"listen": n.HTTP, "pprof": true},
 	}
-	for key, val := range p.Set { // as text, which the agent reads like a value of the environment
+	if n.Web != "" {
+		conf["web"] = map[string]any{"addr": n.Web}
+	}
+	p.applySet(conf, false)
+	return json.MarshalIndent(conf, "", "  ")
+}
+
+// applySet adds the keys of --set, as text, which the agent reads like a value of
+// the environment. Those of the balancer are for its agent only.
+func (p devPlan) applySet(conf map[string]map[string]any, balancer bool) {
+	for key, val := range p.Set {
 		section, name, _ := strings.Cut(key, ".")
+		if section == "lb" && !balancer {
+			continue
+		}
 		if conf[section] == nil {
 			conf[section] = map[string]any{}
 		}
 		conf[section][name] = val
 	}
-	return json.MarshalIndent(conf, "", "  ")
 }
 
 // devReserveBytes is small: all nodes share one disk that is not theirs alone.

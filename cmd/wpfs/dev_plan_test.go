@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"os"
@@ -222,5 +223,81 @@ func TestDevJSONFields(t *testing.T) {
 	if n["id"] != "node1" || n["mount"] != filepath.Join(d.dir, "node1", "mnt") || n["socket"] != filepath.Join(d.dir, "node1", "admin.sock") ||
 		n["pid"] != 0.0 || !strings.HasPrefix(n["http"].(string), "http://127.0.0.1:") || got.Object["url"] != "s3://b/p?region=r" {
 		t.Errorf("dev.json is %s", b)
+	}
+}
+
+// TestPlanWithLB: the balancer joins the cluster, its file is what wpfs agent
+// accepts, the nodes tell it of their web servers, and it stays in the plan.
+func TestPlanWithLB(t *testing.T) {
+	dir := t.TempDir()
+	p := fitted(t, dir, 2, "")
+	if err := errors.Join(p.fitLB(), p.save(dir)); err != nil {
+		t.Fatal(err)
+	}
+	p = fitted(t, dir, 3, "") // a node more, and nobody says --lb
+	var err error
+	if p.Set, err = parseSet([]string{"lb.health_path=/x", "log.level=debug"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.checkSet(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.lbConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(t, string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Node.ID != devLBID || c.Mount.Path != "" || len(c.Cluster.Join) != 2 || c.LB.Listen[0] != p.LB.Listen || c.LB.HealthPath != "/x" || c.Log.Level != "debug" {
+		t.Errorf("%+v", c)
+	}
+	webs := map[string]bool{}
+	for _, n := range p.Nodes {
+		b, err := p.config(dir, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := load(t, string(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Web.Addr == "" || c.Web.Addr != n.Web || c.LB.enabled() || c.LB.HealthPath != "" {
+			t.Errorf("%s: %+v %+v", n.ID, c.Web, c.LB)
+		}
+		webs[n.Web] = true
+	}
+	if len(webs) != 3 {
+		t.Errorf("the web servers' addresses are %v", webs)
+	}
+}
+
+// TestMakeCert: made once, and anew when it runs out.
+func TestMakeCert(t *testing.T) {
+	cert, key := filepath.Join(t.TempDir(), "lb", "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	read := func() string {
+		t.Helper()
+		if err := makeCert(cert, key); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	first := read()
+	if read() != first {
+		t.Error("a good certificate was made anew")
+	}
+	if err := os.WriteFile(cert, []byte("broken"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if read() == first {
+		t.Error("a broken certificate stays")
 	}
 }

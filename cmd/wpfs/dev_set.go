@@ -9,7 +9,8 @@ import (
 // could not be the same for all agents of one machine.
 var devDecides = []string{
 	"cluster.name", "cluster.bind", "cluster.advertise", "cluster.peers", "cluster.join",
-	"cache.dir", "object.url", "mount.path", "http.listen",
+	"cache.dir", "object.url", "mount.path", "http.listen", "web.addr",
+	"lb.listen", "lb.listen_tls", "lb.certificates", "lb.state_file",
 }
 
 // parseSet reads the KEY=VALUE of --set. A later one of the same key wins.
@@ -38,8 +39,19 @@ func (p devPlan) checkSet(dir string) error {
 	if len(p.Set) == 0 {
 		return nil
 	}
+	for key := range p.Set {
+		if strings.HasPrefix(key, "lb.") && p.LB == nil {
+			return usagef("--set %s: there is no balancer; add --lb", key)
+		}
+	}
 	b, err := p.config(dir, p.Nodes[0])
 	if err != nil {
+		return err
+	}
+	if _, err := parseConfig("--set", b); err != nil || p.LB == nil {
+		return err
+	}
+	if b, err = p.lbConfig(dir); err != nil {
 		return err
 	}
 	_, err = parseConfig("--set", b)

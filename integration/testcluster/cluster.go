@@ -28,6 +28,7 @@ type Config struct {
 	S3    string // object.url instead of the embedded store
 	Env   []string
 	Set   []string // KEY=VALUE, for the configuration of all agents
+	LB    bool     // with a balancer
 	Dir   string   // of an earlier cluster, to go on with its data; a new one if empty
 }
 
@@ -35,6 +36,7 @@ type Config struct {
 type Cluster struct {
 	Dir   string  // the --dir of wpfs dev
 	Nodes []*Node // in the order of dev.json
+	LB    LB      // with Config.LB
 
 	s     *Session
 	conf  Config
@@ -46,6 +48,9 @@ type Cluster struct {
 
 	mu sync.Mutex // guards Nodes against nodes that are started at the same time
 }
+
+// LB is the balancer of a cluster.
+type LB struct{ HTTP, HTTPS, Socket string }
 
 // Start starts a cluster and returns when all nodes are ready.
 func (s *Session) Start(o Config) (*Cluster, error) {
@@ -116,6 +121,9 @@ func (c *Cluster) Up() error {
 	if c.conf.S3 != "" {
 		args = append(args, "--s3", c.conf.S3)
 	}
+	if c.conf.LB {
+		args = append(args, "--lb")
+	}
 	for _, kv := range c.conf.Set {
 		args = append(args, "--set", kv)
 	}
@@ -181,9 +189,10 @@ func (c *Cluster) readJSON() error {
 	defer c.mu.Unlock()
 	var j struct {
 		Nodes []struct {
-			ID, Mount, Socket, HTTP string
-			PID                     int
+			ID, Mount, Socket, HTTP, Web string
+			PID                          int
 		}
+		LB     LB
 		Object struct{ URL string }
 	}
 	if err := json.Unmarshal(b, &j); err != nil {
@@ -194,8 +203,9 @@ func (c *Cluster) readJSON() error {
 			c.Nodes = append(c.Nodes, &Node{c: c})
 		}
 		old := c.Nodes[i]
-		old.ID, old.Mount, old.Socket, old.HTTP, old.PID = n.ID, n.Mount, n.Socket, n.HTTP, n.PID
+		old.ID, old.Mount, old.Socket, old.HTTP, old.Web, old.PID = n.ID, n.Mount, n.Socket, n.HTTP, n.Web, n.PID
 	}
+	c.LB = j.LB
 	return nil
 }
 

@@ -15,7 +15,8 @@ import (
 // Node is one agent of a cluster.
 type Node struct {
 	ID, Mount, Socket, HTTP string
-	PID                     int // 0 while it does not run
+	Web                     string // host:port for its web server, with a balancer
+	PID                     int    // 0 while it does not run
 
 	c      *Cluster
 	paused bool
