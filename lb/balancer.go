@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Config Config
 	Source Source        // nil: NoSource
+	Store  Store         // shared by all balancers, for ACME; nil: no ACME
 	Access *AccessLog    // nil: no access log
 	Logger *slog.Logger  // nil: none
 	Drain  time.Duration // how long requests in flight may take when Run ends; 0: 30 s
@@ -69,6 +70,9 @@ func New(o Options) (*Balancer, error) {
 	if b.drain == 0 {
 		b.drain = 30 * time.Second
 	}
+	if o.Store != nil {
+		b.certs.acme = &acmeClient{store: newCertStorage(o.Store), log: b.log}
+	}
 	if err := b.adopt(o.Config); err != nil {
 		return nil, err
 	}
@@ -82,6 +86,9 @@ func (b *Balancer) settings() *settings { return b.set.Load() }
 func (b *Balancer) adopt(c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
+	}
+	if len(c.ACME.Names) > 0 && b.certs.acme == nil {
+		return errors.New("acme_names: there is nowhere to keep certificates")
 	}
 	if err := b.certs.load(c.Certificates); err != nil {
 		return err
@@ -234,7 +241,13 @@ func (b *Balancer) follow(ctx context.Context) {
 	k := newChecker(b)
 	defer k.wg.Wait()
 	k.watch(ctx, b.pool.all(), nil)
+	if b.certs.acme != nil {
+		defer b.certs.acme.close()
+	}
 	for {
+		if b.certs.acme != nil {
+			b.certs.acme.work(ctx, b.settings().ACME)
+		}
 		changed := b.source.Changed() // before it is read, so that no change is missed
 		added, removed := b.pool.update(b.backends(), b.settings().Limits.UpstreamConns)
 		k.watch(ctx, added, removed)

@@ -38,7 +38,7 @@ const (
 // field says; [Defaults] has good values for all. A Balancer never changes one.
 type Config struct {
 	HTTP  []string // host:port to listen on in the clear
-	HTTPS []string // host:port to listen on with TLS; needs Certificates
+	HTTPS []string // host:port to listen on with TLS; needs Certificates or ACME
 
 	Backends []Backend // static upstreams; those of the Source come on top
 	Zone     string    // upstreams of this zone are preferred while one of them is healthy
@@ -52,6 +52,7 @@ type Config struct {
 	HTTPSMode    HTTPSMode
 	HSTS         time.Duration // max-age of Strict-Transport-Security on HTTPS answers; 0: none
 	Certificates []CertificateFiles
+	ACME         ACME // needs Options.Store
 
 	Trusted       []netip.Prefix // proxies whose X-Forwarded-For, -Proto and -Host are believed
 	ProxyProtocol bool           // connections from Trusted begin with a PROXY protocol header (v1 or v2)

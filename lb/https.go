@@ -19,8 +19,9 @@ const certEvery = 10
 
 // certStore has the certificates by name. Lookups take no lock.
 type certStore struct {
-	now atomic.Pointer[certSet]
-	mu  sync.Mutex // guards loading
+	now  atomic.Pointer[certSet]
+	acme *acmeClient // nil without a Store
+	mu   sync.Mutex  // guards loading
 }
 
 type certSet struct {
@@ -100,17 +101,26 @@ func readCertificates(files []CertificateFiles) (*certSet, error) {
 	return set, nil
 }
 
-// get is tls.Config.GetCertificate: the name, its wildcard, or the first.
+// get is tls.Config.GetCertificate: the name's file, what ACME has for it, the file
+// of its wildcard, or the first.
 func (s *certStore) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	set := s.now.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	if c := set.byName[name]; c != nil {
 		return c, nil
 	}
+	if s.acme != nil {
+		if c := s.acme.certificate(hello); c != nil {
+			return c, nil
+		}
+	}
 	if _, parent, ok := strings.Cut(name, "."); ok {
 		if c := set.byName["*."+parent]; c != nil {
 			return c, nil
 		}
+	}
+	if set.first == nil {
+		return nil, fmt.Errorf("there is no certificate for %q (yet)", hello.ServerName)
 	}
 	return set.first, nil
 }

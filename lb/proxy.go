@@ -78,6 +78,7 @@ func isFile(p string) bool {
 // answered answers what needs no upstream: refusals, redirects, maintenance.
 func (x *exchange) answered(w *recorder, r *http.Request) bool {
 	switch {
+	case x.b.certs.acme != nil && x.b.certs.acme.challenged(w, r):
 	case x.s.Limits.Body > 0 && r.ContentLength > x.s.Limits.Body:
 		answerText(w, http.StatusRequestEntityTooLarge, "The request is larger than this site allows.")
 	case x.s.toHTTPS(x.o, x.rule):

@@ -24,6 +24,9 @@ import (
 // goBackend is an upstream that only Go can be: it looks at bytes and breaks.
 func goBackend(t testing.TB, id string, h http.HandlerFunc) Backend {
 	t.Helper()
+	if h == nil {
+		h = func(http.ResponseWriter, *http.Request) {}
+	}
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return Backend{ID: id, Addr: s.Listener.Addr().String()}

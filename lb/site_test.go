@@ -230,7 +230,12 @@ func freePort(t testing.TB) string {
 
 func within(t testing.TB, what string, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	within2(t, 20*time.Second, what, f)
+}
+
+func within2(t testing.TB, limit time.Duration, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		err := f()
 		if err == nil {
@@ -269,6 +274,12 @@ func (l lockedWriter) Write(p []byte) (int, error) {
 // startFront runs a balancer over the backends. change may set what it likes.
 func startFront(t testing.TB, backends []Backend, change func(*Config)) *front {
 	t.Helper()
+	return startFrontWith(t, backends, nil, change)
+}
+
+// startFrontWith is startFront with a Store.
+func startFrontWith(t testing.TB, backends []Backend, store Store, change func(*Config)) *front {
+	t.Helper()
 	c := Defaults()
 	c.HTTP = []string{"127.0.0.1:0"}
 	c.Backends = backends
@@ -281,7 +292,7 @@ func startFront(t testing.TB, backends []Backend, change func(*Config)) *front {
 	if testing.Verbose() {
 		out = os.Stderr
 	}
-	b, err := New(Options{Config: c, Access: NewAccessLog(lockedWriter{f.logMu, f.log}), Logger: slog.New(slog.NewTextHandler(out, nil)), Drain: 20 * time.Second})
+	b, err := New(Options{Config: c, Store: store, Access: NewAccessLog(lockedWriter{f.logMu, f.log}), Logger: slog.New(slog.NewTextHandler(out, nil)), Drain: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

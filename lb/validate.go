@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -25,7 +26,12 @@ func (c *Config) Validate() error {
 	for _, a := range c.HTTPS {
 		rule(hostPort(a), "listen_tls", "each must be host:port, one is %q", a)
 	}
-	rule(len(c.HTTPS) == 0 || len(c.Certificates) > 0, "certificates", "listen_tls needs at least one certificate")
+	rule(len(c.HTTPS) == 0 || len(c.Certificates)+len(c.ACME.Names) > 0, "certificates", "listen_tls needs at least one certificate, or acme_names")
+	if err := c.ACME.validate(); err != nil {
+		rule(false, "acme_names", "%v", err)
+	}
+	rule(len(c.ACME.Names) == 0 || len(c.HTTP) > 0 && len(c.HTTPS) > 0, "acme_names", "needs listen, where the CA asks, and listen_tls")
+	rule(c.ACME.Roots == nil || x509.NewCertPool().AppendCertsFromPEM(c.ACME.Roots), "acme_ca_roots", "has no certificate in it")
 	c.validateBackends(rule)
 	rule(c.Affinity == AffinityIP || c.Affinity == AffinityCookie || c.Affinity == AffinityNone, "affinity", "must be ip, cookie or none, is %q", c.Affinity)
 	rule(c.Affinity != AffinityCookie || len(c.CookieKey) >= 32, "cookie_key_file", "affinity cookie needs a key of 32 bytes or more, has %d", len(c.CookieKey))
