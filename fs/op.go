@@ -265,6 +265,20 @@ type AdoptCluster struct{ UUID string }
 // before Oldest can be restored from it any more (rule R40). Both only grow.
 type RecordShipped struct{ Index, Oldest Index }
 
+// Limits of settings.
+const (
+	SettingKeyMax   = 512
+	SettingValueMax = 64 << 10
+)
+
+// SetSetting gives a setting of the cluster the value Value (nil: removes it), if
+// its value is Old (nil: there is none); otherwise it is ErrExist. Settings are no
+// part of the file system: a balancer keeps its certificates there.
+type SetSetting struct {
+	Key        string
+	Old, Value []byte
+}
+
 // Barrier changes nothing. A new leader commits one to learn what is committed.
 type Barrier struct{}
 
@@ -291,6 +305,7 @@ func (Condemn) isOp()       {}
 func (Forget) isOp()        {}
 func (SetLimits) isOp()     {}
 func (InitCluster) isOp()   {}
+func (SetSetting) isOp()    {}
 func (Barrier) isOp()       {}
 func (AdoptCluster) isOp()  {}
 func (RecordShipped) isOp() {}

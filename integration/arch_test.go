@@ -66,6 +66,7 @@ var homes = []struct{ prefix, home, why string }{
 	{"github.com/spf13/", "cmd/wpfs", "packages take typed options, never flags or files"},
 	{"github.com/prometheus/client_golang", "cmd/wpfs", "packages offer numbers; the program exports them"},
 	{"github.com/pires/go-proxyproto", "lb", "a detail of accepting connections"},
+	{"github.com/caddyserver/certmagic", "lb", "certificates are the balancer's business"},
 	{"github.com/johannesboyne/gofakes3", "", "a fake bucket for tests only"},
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 // Store keeps a few small values that all balancers share: certificates, their
-// keys, the answers to challenges, locks. Each value is below 64 KiB. Every change
-// that has returned is seen by every balancer's next call.
+// keys, the answers to challenges, locks. Each value is below 64 KiB. What another
+// balancer has just changed, Get and Keys may see a moment later; Swap never errs.
 type Store interface {
 	// Get is the value of key; nil if there is none.
 	Get(ctx context.Context, key string) ([]byte, error)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	wfs "github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/lb"
 )
 
 // Limits of an agent's end. systemd's default is 90 s.
@@ -36,6 +37,8 @@ type stack interface {
 	// WebNotes are the ids of all members, and what the nodes that seem alive say
 	// about their web servers (webNote).
 	WebNotes() (members []string, notes map[wfs.NodeID][]byte)
+	// Store is the cluster's settings, for the balancer.
+	Store() lb.Store
 	// Ready is closed once the node serves: it has a lease, and its mount is there.
 	Ready() <-chan struct{}
 	// Scrub begins to read the whole cache again, at so many bytes per second, 0
@@ -83,9 +86,9 @@ func runAgent(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan 
 	if web != nil {
 		defer web.Close()
 	}
-	members := newMemberSource()
+	members, store := newMemberSource(), &lateStore{}
 	if cfg.LB.enabled() {
-		if a.lb, err = openBalancer(cfg, members, log, reg, reload); err != nil {
+		if a.lb, err = openBalancer(cfg, members, store, log, reg, reload); err != nil {
 			return err
 		}
 		defer a.lb.Close()
@@ -93,7 +96,7 @@ func runAgent(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan 
 	if a.stack, err = open(cfg, log, reg); err != nil {
 		return asProblem(err)
 	}
-	members.look = a.stack.WebNotes
+	members.look, store.Store = a.stack.WebNotes, a.stack.Store()
 	defer os.Remove(cfg.Node.Socket)
 	reg.MustRegister(newStatusMetrics(a))
 	return asProblem(a.run(ctx, admin, web, reg, signals, members))

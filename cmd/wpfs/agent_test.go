@@ -23,6 +23,7 @@ import (
 
 	"github.com/wpfs/wpfs/cache"
 	wfs "github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/lb"
 )
 
 // fakeStack is a node that does nothing but remember what was asked of it.
@@ -88,6 +89,7 @@ func (f *fakeStack) Status() Status {
 func (f *fakeStack) WebNotes() ([]string, map[wfs.NodeID][]byte) {
 	return []string{"web1", "web2"}, f.notes
 }
+func (f *fakeStack) Store() lb.Store { return nil }
 func (f *fakeStack) Members() []Member {
 	return []Member{{ID: "web1", Addr: "10.0.0.1:7480", Role: "leader", Lease: "held", Alive: true, Local: true}}
 }

@@ -65,7 +65,13 @@ func runLB(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan os.
 	if web != nil {
 		defer web.Close()
 	}
-	role, err := openBalancer(cfg, lb.NoSource{}, log, reg, load)
+	var store lb.Store // stays nil without a directory
+	if cfg.LB.ACMEDir != "" {
+		if store, err = lb.OpenDirStore(cfg.LB.ACMEDir); err != nil {
+			return problem(CodeConfig, err, "lb.acme_dir cannot be used", "Choose a place that this user may write")
+		}
+	}
+	role, err := openBalancer(cfg, lb.NoSource{}, store, log, reg, load)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,8 +24,13 @@ type WebConfig struct {
 // LBConfig is the balancer role.
 type LBConfig struct {
 	Listen       []string        `key:"listen" doc:"host:port to take HTTP at. Neither this nor lb.listen_tls: this node has no balancer."`
-	ListenTLS    []string        `key:"listen_tls" doc:"host:port to take HTTPS at; needs lb.certificates."`
+	ListenTLS    []string        `key:"listen_tls" doc:"host:port to take HTTPS at; needs lb.certificates or lb.acme_names."`
 	Certificates []LBCertificate `key:"certificates" doc:"cert and key each (as text: CERT|KEY,…): PEM files, the chain with the leaf first. Changed files are used within 10 s. The first is for clients that name no host, or one that no certificate has."`
+	ACMENames    []string        `key:"acme_names" doc:"Host names whose certificates are fetched and renewed by ACME. Port 80 of each must lead to the balancers."`
+	ACMEEmail    string          `key:"acme_email" doc:"Address that the CA may write to."`
+	ACMECA       string          `key:"acme_ca" doc:"URL of the CA's ACME directory. Default: Let's Encrypt. By using it you agree to the CA's terms."`
+	ACMECARoots  string          `key:"acme_ca_roots" doc:"PEM file with the roots that the CA's own HTTPS is checked against, for a private CA."`
+	ACMEDir      string          `key:"acme_dir" doc:"Where wpfs lb run keeps certificates. An agent keeps them in the cluster, so that all balancers share them, and needs none."`
 	HTTPS        string          `key:"https" doc:"Which plain requests are sent to HTTPS: all, admin-only (login and administration) or off. Without lb.listen_tls only those of a trusted proxy that says so are."`
 	HSTS         time.Duration   `key:"hsts" doc:"max-age of Strict-Transport-Security on HTTPS answers. Browsers remember it: begin with 5m. 0: none."`
 
@@ -186,6 +192,9 @@ func (c *Config) validateLB(rule ruleFunc) {
 	}
 	rule(c.LB.DrainTimeout > 0, "lb.drain_timeout", "must be more than 0, is %v", c.LB.DrainTimeout)
 	rule(c.LB.AccessLog == "" || c.LB.AccessLog == "-" || filepath.IsAbs(c.LB.AccessLog), "lb.access_log", "must be an absolute path or -, is %q", c.LB.AccessLog)
+	rule(c.LB.ACMEDir == "" || filepath.IsAbs(c.LB.ACMEDir), "lb.acme_dir", "must be an absolute path, is %q", c.LB.ACMEDir)
+	u, uerr := url.Parse(c.LB.ACMECA)
+	rule(c.LB.ACMECA == "" || uerr == nil && u.Scheme == "https" && u.Host != "", "lb.acme_ca", "must be an https:// URL, is %q", c.LB.ACMECA)
 	rule(c.LB.StateFile == "" || filepath.IsAbs(c.LB.StateFile), "lb.state_file", "must be an absolute path, is %q", c.LB.StateFile)
 }
 
@@ -230,6 +239,12 @@ func (c *LBConfig) options() (lb.Config, error) {
 			HTTPS: r.HTTPS, Long: r.Long, JSON: r.JSON, Limit: lb.Limit(r.Limit), Deny: r.Deny})
 	}
 	var err error
+	o.ACME = lb.ACME{Names: c.ACMENames, Email: c.ACMEEmail, CA: c.ACMECA}
+	if c.ACMECARoots != "" {
+		if o.ACME.Roots, err = os.ReadFile(c.ACMECARoots); err != nil {
+			bad = append(bad, fmt.Errorf("acme_ca_roots: %w", err))
+		}
+	}
 	if o.Trusted, err = prefixes("trusted_proxies", c.Trusted); err != nil {
 		bad = append(bad, err)
 	}

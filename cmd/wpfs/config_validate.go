@@ -75,6 +75,7 @@ func (c *Config) ValidateLB() error {
 	rule(len(c.LB.Upstreams) > 0, "lb.upstreams", "wpfs lb run knows no cluster and needs the web servers listed here")
 	rule(filepath.IsAbs(c.Node.Socket), "node.socket", "must be an absolute path, is %q", c.Node.Socket)
 	rule(c.HTTP.Listen == "" || isHostPort(c.HTTP.Listen), "http.listen", "must be host:port or empty, is %q", c.HTTP.Listen)
+	rule(len(c.LB.ACMENames) == 0 || c.LB.ACMEDir != "", "lb.acme_dir", "wpfs lb run needs it with lb.acme_names")
 	c.validateLB(rule)
 	c.validateLog(rule)
 	return errors.Join(bad...)

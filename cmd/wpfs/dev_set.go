@@ -10,7 +10,7 @@ import (
 var devDecides = []string{
 	"cluster.name", "cluster.bind", "cluster.advertise", "cluster.peers", "cluster.join",
 	"cache.dir", "object.url", "mount.path", "http.listen", "web.addr",
-	"lb.listen", "lb.listen_tls", "lb.certificates", "lb.state_file",
+	"lb.listen", "lb.listen_tls", "lb.certificates", "lb.state_file", "lb.acme_dir",
 }
 
 // parseSet reads the KEY=VALUE of --set. A later one of the same key wins.

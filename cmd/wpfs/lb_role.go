@@ -36,7 +36,7 @@ type lbState struct {
 
 // openBalancer makes the balancer and opens its ports. The caller runs Run, or
 // calls Close.
-func openBalancer(cfg Config, src lb.Source, log *slog.Logger, reg prometheus.Registerer, load func() (Config, error)) (*balancerRole, error) {
+func openBalancer(cfg Config, src lb.Source, store lb.Store, log *slog.Logger, reg prometheus.Registerer, load func() (Config, error)) (*balancerRole, error) {
 	r := &balancerRole{log: log, state: cfg.LB.StateFile, load: load}
 	o, err := cfg.LB.options()
 	if err != nil {
@@ -47,7 +47,7 @@ func openBalancer(cfg Config, src lb.Source, log *slog.Logger, reg prometheus.Re
 			return nil, problem(CodeConfig, err, "lb.access_log cannot be opened", "Make its directory, or name another file")
 		}
 	}
-	r.Balancer, err = lb.New(lb.Options{Config: o, Source: src, Access: r.access, Logger: log, Drain: cfg.LB.DrainTimeout})
+	r.Balancer, err = lb.New(lb.Options{Config: o, Source: src, Store: store, Access: r.access, Logger: log, Drain: cfg.LB.DrainTimeout})
 	if err != nil {
 		return nil, errors.Join(problem(CodeConfig, err, "the balancer's configuration is wrong", ""), r.closeLog())
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/wpfs/wpfs/cluster"
 	wfs "github.com/wpfs/wpfs/fs"
 	"github.com/wpfs/wpfs/lb"
 )
@@ -113,3 +115,34 @@ func (s *memberSource) refresh(members []string, notes map[wfs.NodeID][]byte) {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
+
+// clusterStore is the cluster's settings as a balancer's Store.
+type clusterStore struct{ n *cluster.Node }
+
+var _ lb.Store = clusterStore{}
+
+// settingPrefix keeps the balancer's settings apart from others.
+const settingPrefix = "lb/"
+
+// Get implements lb.Store.
+func (s clusterStore) Get(_ context.Context, key string) ([]byte, error) {
+	return s.n.Setting(settingPrefix + key)
+}
+
+// Keys implements lb.Store.
+func (s clusterStore) Keys(_ context.Context, prefix string) ([]string, error) {
+	keys, err := s.n.Settings(settingPrefix + prefix)
+	for i := range keys {
+		keys[i] = strings.TrimPrefix(keys[i], settingPrefix)
+	}
+	return keys, err
+}
+
+// Swap implements lb.Store.
+func (s clusterStore) Swap(ctx context.Context, key string, old, now []byte) (bool, error) {
+	return s.n.SwapSetting(ctx, settingPrefix+key, old, now)
+}
+
+// lateStore is a Store that is there before the cluster is; nobody uses it until
+// then.
+type lateStore struct{ lb.Store }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	wfs "github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/lb"
 )
 
 // warnAlone says in the log what a cluster of one node cannot promise.
@@ -68,6 +69,9 @@ func (n *node) Members() []Member {
 	}
 	return out
 }
+
+// Store implements stack.
+func (n *node) Store() lb.Store { return clusterStore{n.cluster} }
 
 // WebNotes implements stack.
 func (n *node) WebNotes() (members []string, notes map[wfs.NodeID][]byte) {

@@ -84,6 +84,8 @@ func (t *tx) execCluster(op fs.Op) error {
 		return t.recordShipped(o)
 	case fs.AdoptCluster:
 		return t.adoptCluster(o)
+	case fs.SetSetting:
+		return t.setSetting(o)
 	}
 	return &VersionError{What: fmt.Sprintf("operation %T", op)}
 }

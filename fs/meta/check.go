@@ -42,7 +42,7 @@ func (s *State) Check() []Problem {
 	for _, step := range []func(){
 		c.checkKeys, c.checkApplied, c.loadInodes, c.checkEntries, c.checkListing, c.checkOrphans, c.checkLinks, c.checkTree,
 		c.loadChunks, c.checkExtents, c.checkChunks, c.checkInline, c.checkUndurable, c.checkPacks,
-		c.checkXattrs, c.checkSystem, c.checkSessions, c.checkResults,
+		c.checkXattrs, c.checkSettings, c.checkSystem, c.checkSessions, c.checkResults,
 	} {
 		step()
 	}
@@ -101,13 +101,13 @@ var keyLen = map[byte]int{
 	kindExtent: 17, kindListing: 17, kindResult: 17,
 	kindPack:  17,
 	kindInode: 9, kindOrphan: 9, kindSession: 9,
-	kindMeta: 5,
+	kindMeta: 5, kindSetting: 2,
 }
 
 func (c *checker) checkKeys() {
 	err := c.src.Scan(nil, nil, func(k, _ []byte) bool {
 		want, known := keyLen[k[0]]
-		named := k[0] == kindEntry || k[0] == kindXattr || k[0] == kindMeta
+		named := k[0] == kindEntry || k[0] == kindXattr || k[0] == kindMeta || k[0] == kindSetting
 		switch {
 		case !known:
 			c.report(fmt.Sprintf("key %x", k), "unknown kind of record")

@@ -28,6 +28,7 @@ func soundState(t *testing.T) *State {
 		fs.SetXattr{Ino: 3, Name: "user.a", Value: []byte("v")},
 		fs.Publish{Ino: 3, Pieces: []fs.Piece{held(40, "packed")}},
 		fs.StorePack{Pack: fs.PackID{1}, Size: 100, Chunks: []fs.Placed{{Chunk: fs.ChunkID{Hash: sha256.Sum256([]byte("packed")), Gen: 12}, Off: 10, Len: 70}}},
+		fs.SetSetting{Key: "k", Value: []byte("v")},
 	} {
 		session := fs.SessionID(5)
 		if i < 2 {
@@ -105,6 +106,8 @@ func TestCheckFindsDamage(t *testing.T) {
 		where string
 	}{
 		"unknown kind":               {[]Write{put([]byte("zzz"), nil)}, "key 7a7a7a"},
+		"setting of no version":      {[]Write{put(keySetting("k"), nil)}, "setting k"},
+		"setting too large":          {[]Write{put(keySetting("k"), encodeBlob(make([]byte, fs.SettingValueMax+1)))}, "setting k"},
 		"key too short":              {[]Write{put([]byte("i12"), nil)}, "key 693132"},
 		"key too long":               {[]Write{put(append(keyInode(2), 0), nil)}, "key 69"},
 		"no format":                  {[]Write{del(keyFormat)}, "store format"},

@@ -43,7 +43,8 @@ const (
 	opForget
 	opRecordShipped
 	opAdoptCluster
-	opLast = opAdoptCluster
+	opSetSetting
+	opLast = opSetSetting
 )
 
 // EncodeCommand returns c's bytes. It panics if c.Op is nil or of a type that

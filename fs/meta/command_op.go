@@ -142,6 +142,11 @@ func (e *enc) opCluster(op fs.Op) {
 		e.str(o.UUID)
 	case fs.Barrier:
 		e.u8(opBarrier)
+	case fs.SetSetting:
+		e.u8(opSetSetting)
+		e.str(o.Key)
+		e.optBytes(o.Old)
+		e.optBytes(o.Value)
 	case fs.RecordShipped:
 		e.u8(opRecordShipped)
 		e.uint(uint64(o.Index))
@@ -237,6 +242,8 @@ func (d *dec) opCluster(code byte) fs.Op {
 		return fs.Condemn{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
 	case opForget:
 		return fs.Forget{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
+	case opSetSetting:
+		return fs.SetSetting{Key: d.str(), Old: d.optBytes(), Value: d.optBytes()}
 	}
 	return nil
 }
@@ -277,6 +284,21 @@ func (d *dec) placed() fs.Placed {
 	}
 	c.Off, c.Len = d.u32(), d.u32()
 	return c
+}
+
+// optBytes tells nothing from no bytes.
+func (e *enc) optBytes(b []byte) {
+	e.bool(b != nil)
+	if b != nil {
+		e.bytes(b)
+	}
+}
+
+func (d *dec) optBytes() []byte {
+	if !d.bool() {
+		return nil
+	}
+	return append([]byte{}, d.bytes()...)
 }
 
 // list reads a counted list of elements of at least size bytes.

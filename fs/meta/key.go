@@ -14,6 +14,7 @@ const (
 	kindEntry     = 'd' // d parent name: directory entry
 	kindExtent    = 'e' // e ino off: extent
 	kindInode     = 'i' // i ino: inode record
+	kindSetting   = 'k' // k key: setting of the cluster
 	kindMeta      = 'm' // m name: one of a kind
 	kindOrphan    = 'o' // o ino: orphan record
 	kindPack      = 'p' // p pack: pack record
@@ -60,6 +61,7 @@ func keyListing(dir fs.Ino, cookie uint64) []byte {
 }
 func keyExtent(ino fs.Ino, off uint64) []byte { return key16(kindExtent, uint64(ino), off) }
 func keyXattr(ino fs.Ino, name string) []byte { return keyName(kindXattr, ino, name) }
+func keySetting(key string) []byte            { return append([]byte{kindSetting}, key...) }
 func keyOrphan(ino fs.Ino) []byte             { return key8(kindOrphan, uint64(ino)) }
 func keySession(id fs.SessionID) []byte       { return key8(kindSession, uint64(id)) }
 func keyResult(id fs.SessionID, seq uint64) []byte {

@@ -303,7 +303,7 @@ func TestScriptCovers(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"Create", "Mkdir", "Mknod", "Symlink", "Tmpfile", "Link", "Unlink", "Rmdir", "Rename", "SetAttr",
-		"SetXattr", "RemoveXattr", "Publish", "Append", "OpenSession", "ExpireSession", "Reclaim", "MarkDurable", "StorePack", "Condemn", "Forget", "SetLimits", "InitCluster", "Barrier"} {
+		"SetXattr", "RemoveXattr", "Publish", "Append", "OpenSession", "ExpireSession", "Reclaim", "MarkDurable", "StorePack", "Condemn", "Forget", "SetLimits", "InitCluster", "Barrier", "SetSetting"} {
 		if good[name] < 3 {
 			t.Errorf("%s succeeded %d times", name, good[name])
 		}

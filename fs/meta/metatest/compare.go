@@ -54,6 +54,9 @@ func (m *Model) CompareLists(s *meta.State) error {
 	if s.UUID() != m.uuid {
 		return fmt.Errorf("uuid %q, want %q", s.UUID(), m.uuid)
 	}
+	if err := compareSettings(s, m); err != nil {
+		return err
+	}
 	return nil
 }
 
@@ -158,4 +161,20 @@ func (m *Model) Read(v fs.View, ino fs.Ino) ([]byte, error) {
 		copy(out[x.Off:x.Off+x.Len], content[x.ChunkOff:])
 	}
 	return out, nil
+}
+
+func compareSettings(s *meta.State, m *Model) error {
+	keys, err := s.Settings("")
+	if err != nil {
+		return err
+	}
+	if len(keys) != len(m.settings) {
+		return fmt.Errorf("settings %q, want %d", keys, len(m.settings))
+	}
+	for _, k := range keys {
+		if v, err := s.Setting(k); err != nil || v == nil || string(v) != string(m.settings[k]) {
+			return fmt.Errorf("setting %q is %q, want %q: %w", k, v, m.settings[k], err)
+		}
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ type Model struct {
 	next     fs.Ino
 	sessions map[fs.SessionID]*session
 	uuid     string
+	settings map[string][]byte
 	bytesMax uint64
 	inodeMax uint64
 
@@ -57,7 +58,7 @@ func NewModel() *Model {
 	root := &node{Attr: fs.Attr{Ino: 1, Mode: fs.ModeDir | 0o755, Nlink: 2, Size: 4096}, kids: map[string]kid{}, cookie: 3, up: 1}
 	return &Model{
 		Content: map[fs.Hash][]byte{}, nodes: map[fs.Ino]*node{1: root}, next: 2,
-		sessions: map[fs.SessionID]*session{},
+		sessions: map[fs.SessionID]*session{}, settings: map[string][]byte{},
 	}
 }
 
@@ -215,6 +216,8 @@ func (m *Model) doCluster(op fs.Op) fs.Kind {
 		return storePack(o)
 	case fs.SetLimits:
 		m.bytesMax, m.inodeMax = o.BytesMax, o.InodeMax
+	case fs.SetSetting:
+		return m.setSetting(o)
 	case fs.InitCluster:
 		if o.UUID == "" {
 			return fs.ErrInvalid
@@ -426,5 +429,20 @@ func (m *Model) link(o fs.Link, r *fs.Result) fs.Kind {
 	m.changed(n)
 	m.give(m.nodes[o.Parent], o.Name, n)
 	r.Attr = n.stat()
+	return fs.OK
+}
+
+func (m *Model) setSetting(o fs.SetSetting) fs.Kind {
+	now, there := m.settings[o.Key]
+	switch {
+	case o.Key == "" || len(o.Key) > fs.SettingKeyMax || len(o.Value) > fs.SettingValueMax:
+		return fs.ErrInvalid
+	case there != (o.Old != nil) || string(now) != string(o.Old):
+		return fs.ErrExist
+	case o.Value == nil:
+		delete(m.settings, o.Key)
+	default:
+		m.settings[o.Key] = o.Value
+	}
 	return fs.OK
 }

@@ -242,6 +242,9 @@ func (s *Script) clusterOp() fs.Op {
 	case 8:
 		return fs.InitCluster{UUID: strings.Repeat("u", s.rnd.IntN(3))}
 	case 9:
+		if s.rnd.IntN(2) == 0 {
+			return s.setting()
+		}
 		return fs.Barrier{}
 	}
 	o := fs.MarkDurable{}
@@ -371,4 +374,15 @@ func (s *Script) time() fs.Time {
 		t.Nsec = 1_000_000_000
 	}
 	return t
+}
+
+// setting swaps one of few settings among few values, so that half of it fits.
+func (s *Script) setting() fs.Op {
+	value := func() []byte {
+		if n := s.rnd.IntN(3); n > 0 {
+			return make([]byte, n-1)
+		}
+		return nil
+	}
+	return fs.SetSetting{Key: strings.Repeat("k", s.rnd.IntN(3)), Old: value(), Value: value()}
 }
