@@ -38,15 +38,18 @@ func framingOf(h []byte) (framing, error) {
 		if !found || !isToken(name) {
 			return f, errAmbiguous // folded lines begin with a blank, which no name has
 		}
-		v := strings.Trim(string(value), " \t")
-		switch strings.ToLower(string(name)) {
-		case "host":
-			host = append(host, v)
-		case "content-length":
-			length = append(length, v)
-		case "transfer-encoding":
-			coding = append(coding, v)
+		var list *[]string
+		switch { // most names are of another length, and cost nothing more
+		case len(name) == len("host") && bytes.EqualFold(name, []byte("host")):
+			list = &host
+		case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
+			list = &length
+		case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")):
+			list = &coding
+		default:
+			continue
 		}
+		*list = append(*list, strings.Trim(string(value), " \t"))
 	}
 	if len(host) > 1 || len(length) > 1 || len(coding) > 1 || len(length)+len(coding) > 1 {
 		return f, errAmbiguous

@@ -19,6 +19,7 @@ import (
 // read along.
 type guardConn struct {
 	net.Conn
+	room    []byte // where buf lies while it fits; kept from request to request
 	buf     []byte // read, not judged yet, or not fetched yet
 	passed  int    // so many bytes of buf may be fetched
 	state   guardState
@@ -90,7 +91,7 @@ func (g *guardConn) fetch(p []byte) int {
 	g.buf = g.buf[n:]
 	g.passed -= n
 	if len(g.buf) == 0 {
-		g.buf = nil // an idle connection keeps no buffer
+		g.buf = g.room[:0]
 	}
 	return n
 }
@@ -118,10 +119,17 @@ func (g *guardConn) took(n int64) {
 	}
 }
 
+// more reads behind what is in buf.
 func (g *guardConn) more() error {
-	b := make([]byte, 4<<10)
-	n, err := g.Conn.Read(b)
-	g.buf = append(g.buf, b[:n]...)
+	if g.room == nil {
+		g.room = make([]byte, 4<<10)
+		g.buf = g.room[:0]
+	}
+	if len(g.buf) == cap(g.buf) { // a long header, or a piece of it behind a fetched one
+		g.buf = append(make([]byte, 0, max(2*len(g.buf), cap(g.room))), g.buf...)
+	}
+	n, err := g.Conn.Read(g.buf[len(g.buf):cap(g.buf)])
+	g.buf = g.buf[:len(g.buf)+n]
 	if n > 0 {
 		return nil // an error comes again
 	}
@@ -132,7 +140,7 @@ func (g *guardConn) more() error {
 // fetched, or the state changed. Otherwise it needs more bytes.
 func (g *guardConn) judge() bool {
 	if g.dead {
-		g.buf = nil
+		g.buf = g.room[:0]
 		return false
 	}
 	if g.state == inBody || g.state == inChunk {

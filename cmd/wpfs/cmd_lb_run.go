@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -56,6 +57,11 @@ type loneBalancer struct {
 
 // runLB runs a balancer alone until a signal.
 func runLB(ctx context.Context, cfg Config, log *slog.Logger, signals <-chan os.Signal, load func() (Config, error)) error {
+	if os.Getenv("GOGC") == "" {
+		// The heap is a few megabytes; collecting it less often saves a part of
+		// each request's time and costs a few more.
+		debug.SetGCPercent(400)
+	}
 	reg := newRegistry()
 	admin, web, err := (&agent{cfg: cfg}).listen()
 	if err != nil {
