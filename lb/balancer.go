@@ -108,7 +108,8 @@ func (b *Balancer) adopt(c Config) error {
 
 // Reload makes c the configuration of all requests that come from now on; those
 // in flight end with the one they began with. On an error nothing has changed.
-// The listen addresses cannot change.
+// What belongs to the ports cannot change: addresses, PROXY protocol, the times
+// for a header and for an idle connection.
 func (b *Balancer) Reload(c Config) error {
 	now := b.settings()
 	if !slices.Equal(c.HTTP, now.HTTP) {
@@ -119,6 +120,9 @@ func (b *Balancer) Reload(c Config) error {
 	}
 	if c.ProxyProtocol != now.ProxyProtocol {
 		return errors.New("proxy_protocol: cannot change in a running balancer; restart it")
+	}
+	if c.Timeouts.Header != now.Timeouts.Header || c.Timeouts.Idle != now.Timeouts.Idle {
+		return errors.New("header_timeout, idle_timeout: cannot change in a running balancer; restart it")
 	}
 	if err := b.adopt(c); err != nil {
 		return err

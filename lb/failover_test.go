@@ -176,6 +176,11 @@ func TestReloadUnderLoad(t *testing.T) {
 	if err := f.Reload(c); err == nil || !strings.Contains(err.Error(), "restart") {
 		t.Errorf("another port: %v", err)
 	}
+	c = f.settings().Config
+	c.Timeouts.Idle++
+	if err := f.Reload(c); err == nil || !strings.Contains(err.Error(), "idle_timeout") {
+		t.Errorf("another idle time: %v", err)
+	}
 }
 
 // TestStop: when the balancer ends, requests in flight end first.

@@ -293,7 +293,7 @@ func (w *recorder) FlushError() error {
 func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := w.rc.Hijack()
 	if err == nil {
-		w.raw = true
+		w.raw, w.status = true, http.StatusSwitchingProtocols // which goes past WriteHeader
 		if g, ok := c.(interface{ pass() }); ok {
 			g.pass()
 		}

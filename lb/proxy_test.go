@@ -293,6 +293,13 @@ func TestUpgrade(t *testing.T) {
 	if _, err := io.ReadFull(r, got); err != nil || string(got) != frames {
 		t.Errorf("%q, %v", got, err)
 	}
+	c.Close()
+	within(t, "the log has it", func() error {
+		if l := f.accessLog(); !strings.Contains(l, `"GET / HTTP/1.1" 101 `) {
+			return errors.New(l)
+		}
+		return nil
+	})
 }
 
 // TestSlowReader: an upstream is done although the client does not read.

@@ -137,7 +137,8 @@ func newLBReloadCmd(std stdio) *cobra.Command {
 		Short: "Read the balancer's configuration again, without dropping a request",
 		Long: `Reads the section lb of the configuration again and opens the access log anew, as SIGHUP
 does. Requests in flight end with the former configuration. If the new one is wrong, it says
-why, and the former one stays in force. lb.listen, lb.listen_tls and lb.proxy_protocol need a restart.`,
+why, and the former one stays in force. A changed key that needs a restart (the ports and what
+belongs to them, files that are opened at the start) is such an error.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.change(c.Context(), "/v1/lb/reload", nil, std)

@@ -22,6 +22,7 @@ type balancerRole struct {
 	*lb.Balancer
 	log    *slog.Logger
 	access *lb.AccessLog
+	first  LBConfig               // what it began with
 	state  string                 // file; "": none
 	load   func() (Config, error) // the configuration anew
 
@@ -37,7 +38,7 @@ type lbState struct {
 // openBalancer makes the balancer and opens its ports. The caller runs Run, or
 // calls Close.
 func openBalancer(cfg Config, src lb.Source, store lb.Store, log *slog.Logger, reg prometheus.Registerer, load func() (Config, error)) (*balancerRole, error) {
-	r := &balancerRole{log: log, state: cfg.LB.StateFile, load: load}
+	r := &balancerRole{log: log, first: cfg.LB, state: cfg.LB.StateFile, load: load}
 	o, err := cfg.LB.options()
 	if err != nil {
 		return nil, problem(CodeConfig, err, "the balancer's configuration is wrong", "")
@@ -168,6 +169,9 @@ func (r *balancerRole) reload() error {
 	if err != nil {
 		return err
 	}
+	if err := r.fixed(cfg.LB); err != nil {
+		return err
+	}
 	o, err := cfg.LB.options()
 	if err != nil {
 		return err
@@ -176,6 +180,22 @@ func (r *balancerRole) reload() error {
 		return fmt.Errorf("lb.%w", err)
 	}
 	r.log.Info("the balancer has a new configuration")
+	return nil
+}
+
+// fixed refuses a new configuration that changes what only a start reads.
+func (r *balancerRole) fixed(c LBConfig) error {
+	for _, k := range []struct {
+		key  string
+		same bool
+	}{
+		{"access_log", c.AccessLog == r.first.AccessLog}, {"state_file", c.StateFile == r.first.StateFile},
+		{"drain_timeout", c.DrainTimeout == r.first.DrainTimeout}, {"acme_dir", c.ACMEDir == r.first.ACMEDir},
+	} {
+		if !k.same {
+			return fmt.Errorf("lb.%s: cannot change in a running balancer; restart it", k.key)
+		}
+	}
 	return nil
 }
 

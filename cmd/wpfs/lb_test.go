@@ -169,8 +169,11 @@ func TestLBCommands(t *testing.T) {
 	})
 	r.change("/other/* deny", "other deny")
 	r.must(CodeConfig, "lb.rules", "reload")
-	r.change("listen: [", "listen: [\"127.0.0.1:1\", ")
 	r.change("'other deny'", "")
+	r.change("access.log", "other.log")
+	r.must(CodeConfig, "lb.access_log: cannot change", "reload")
+	r.change("other.log", "access.log")
+	r.change("listen: [", "listen: [\"127.0.0.1:1\", ")
 	r.must(CodeConfig, "restart it", "reload")
 	if code, _ := get(t, r.url+"/other/"); code != http.StatusForbidden {
 		t.Errorf("a wrong file changed something: %d", code)
