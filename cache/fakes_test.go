@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/wpfs/wpfs/fs"
 )
@@ -28,9 +29,13 @@ type cluster struct {
 
 type fault uint8
 
+// slowly is longer than it takes until another node is tried as well.
+const slowly = 400 * time.Millisecond
+
 const (
 	refuses  fault = iota + 1 // every call fails
 	hangs                     // every call lasts until its context ends
+	slow                      // every call takes slowly
 	liesLong                  // Fetch returns a byte too many
 	liesBits                  // Fetch returns the right number of wrong bytes
 )
@@ -104,6 +109,12 @@ func (p peers) meet(ctx context.Context, node fs.NodeID, count map[fs.NodeID]int
 	case hangs:
 		<-ctx.Done()
 		return f, ctx.Err()
+	case slow:
+		select {
+		case <-time.After(slowly):
+		case <-ctx.Done():
+			return f, ctx.Err()
+		}
 	}
 	return f, nil
 }

@@ -35,13 +35,10 @@ func (t *Tier) Put(ctx context.Context, b []byte, sync bool) (fs.Hash, []fs.Node
 		cancel()
 	}
 	<-pushed // b is the caller's again only after this
-	if full {
-		p.run(ctx, t.replicas)
-		if len(p.got) >= t.replicas {
-			t.count.elsewhere.Add(1)
-			t.noteReplicas(len(p.got))
-			return h, p.got, nil
-		}
+	if full && p.elsewhere(ctx) {
+		t.count.elsewhere.Add(1)
+		t.noteReplicas(len(p.got))
+		return h, p.got, nil
 	}
 	if err != nil {
 		return h, nil, fail("put chunk", h, err)
@@ -75,7 +72,7 @@ func (t *Tier) newPushes(h fs.Hash, b []byte, sync bool) *pushes {
 	// Nodes that said that they are full last, and before them those that failed;
 	// but who is named as a holder already first of all.
 	nodes := t.holdersFirst(h, t.full.last(t.suspects.last(t.paces.quickFirst(t.peers.Others()))))
-	return &pushes{t: t, hash: h, b: b, sync: sync, left: nodes, result: make(chan pushed, len(nodes))}
+	return &pushes{t: t, hash: h, b: b, sync: sync, left: nodes, result: make(chan pushed)}
 }
 
 // holdersFirst moves nodes to the front that the metadata names as holders of
@@ -129,8 +126,24 @@ func (p *pushes) run(ctx context.Context, want int) {
 	}
 	cancel()
 	for p.active > 0 { // soon: see Peers
-		p.ended(<-p.result)
+		r := <-p.result
+		if p.ended(r); r.err != nil && !errors.Is(r.err, fs.ErrNoSpace) {
+			p.left = append(p.left, r.node) // it was not given its time
+		}
 	}
+}
+
+// elsewhere puts the chunk on Replicas other nodes, as this one has no room, and
+// tells whether they have it. All who do not are asked twice: a writer should not
+// hear that there is no room because a node was slow once.
+func (p *pushes) elsewhere(ctx context.Context) bool {
+	for range 2 {
+		if p.run(ctx, p.t.replicas); len(p.got) >= p.t.replicas || ctx.Err() != nil {
+			break
+		}
+		p.left = slices.DeleteFunc(p.t.peers.Others(), func(n fs.NodeID) bool { return slices.Contains(p.got, n) || p.t.full.has(n) })
+	}
+	return len(p.got) >= p.t.replicas
 }
 
 func (p *pushes) ended(r pushed) {
