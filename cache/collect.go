@@ -39,10 +39,11 @@ type Ledger interface {
 const (
 	sweepPage     = 1000                  // chunks or packs looked at in one go
 	sweepPause    = 50 * time.Millisecond // after it
-	garbageBatch  = 500                   // things in one command
+	garbageBatch  = 250                   // things in one command
 	compactShare  = 3                     // a pack is worth compacting when less than a third of it is live
 	compactMax    = 64 << 20              // bytes moved in one round
 	deleteTimeout = time.Minute           // for one object, retries included
+	listEvery     = time.Hour             // between two looks for orphans, which read the whole list of objects
 )
 
 // CollectorOptions for NewCollector. Store, Ledger and Chunks are required.
@@ -100,6 +101,8 @@ type Collector struct {
 	deletes *rate.Limiter
 
 	running sync.Mutex // held during a round
+
+	listed time.Time // under running: when orphans were looked for last
 
 	mu     sync.Mutex
 	last   Report // of the last round that was no dry run
@@ -165,7 +168,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		if !c.o.Ledger.Leads() {
 			continue
 		}
-		if _, err := c.Round(ctx, false); err != nil && ctx.Err() == nil {
+		if _, err := c.round(ctx, false, false); err != nil && ctx.Err() == nil {
 			c.o.Log.Warn("garbage could not be collected to the end; the next round goes on", "error", err)
 		}
 	}
@@ -193,9 +196,15 @@ var errNotLeader = errors.New("this node does not lead any more")
 // It waits for a round that is under way. It takes seconds per 100,000 chunks,
 // and more if much is deleted. After an error the report is as far as it came.
 func (c *Collector) Round(ctx context.Context, dryRun bool) (Report, error) {
+	return c.round(ctx, dryRun, true)
+}
+
+// round is Round; unless full it looks for orphans only now and then.
+func (c *Collector) round(ctx context.Context, dryRun, full bool) (Report, error) {
 	c.running.Lock()
 	defer c.running.Unlock()
-	r := &round{c: c, dry: dryRun, now: time.Now(), report: Report{Began: time.Now(), DryRun: dryRun}}
+	list := full || time.Since(c.listed) >= min(listEvery, c.o.Grace/4)
+	r := &round{c: c, dry: dryRun, list: list, now: time.Now(), report: Report{Began: time.Now(), DryRun: dryRun}}
 	err := r.run(ctx)
 	r.report.TookS = time.Since(r.report.Began).Seconds()
 	if err != nil {
@@ -224,6 +233,7 @@ func (c *Collector) count(change func(*Totals)) {
 type round struct {
 	c      *Collector
 	dry    bool
+	list   bool // look for orphans
 	now    time.Time
 	pinned fs.Index
 	report Report
@@ -381,6 +391,9 @@ func (r *round) judge(p fs.PackInfo) bool {
 
 // findOrphans condemns old objects that no entry of the log knows of.
 func (r *round) findOrphans(ctx context.Context) error {
+	if !r.list {
+		return nil
+	}
 	var orphans []fs.PackID
 	for info, err := range r.c.o.Store.List(ctx, pack.Prefix, "") {
 		if err != nil {
@@ -403,7 +416,13 @@ func (r *round) findOrphans(ctx context.Context) error {
 			orphans = nil
 		}
 	}
-	return r.condemn(ctx, fs.Condemn{Packs: orphans})
+	if err := r.condemn(ctx, fs.Condemn{Packs: orphans}); err != nil {
+		return err
+	}
+	if !r.dry {
+		r.c.listed = r.now
+	}
+	return nil
 }
 
 // condemn proposes op in commands of bounded size.

@@ -105,7 +105,7 @@ func (m *mover) flush(ctx context.Context) error {
 	if err := putOnce(put, m.r.c.o.Store, pack.Key(op.Pack), b); err != nil {
 		return fmt.Errorf("upload a compacted pack: %w", err)
 	}
-	if err := m.r.c.o.Ledger.StorePack(ctx, op); err != nil {
+	if err := recordAll(ctx, m.r.c.o.Ledger.StorePack, op); err != nil {
 		return fmt.Errorf("record a compacted pack: %w", err)
 	}
 	for _, c := range op.Chunks {

@@ -280,6 +280,26 @@ func (b *backlog) StorePack(ctx context.Context, op fs.StorePack) error {
 	return nil
 }
 
+// stored lists the recorded packs, each once and whole.
+func (b *backlog) stored() (list []fs.StorePack) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := map[fs.PackID]int{}
+	for _, op := range b.packs {
+		if len(op.Chunks) > recordMax {
+			b.t.Errorf("%d chunks in one command", len(op.Chunks))
+		}
+		i, ok := at[op.Pack]
+		if !ok {
+			i = len(list)
+			at[op.Pack] = i
+			list = append(list, fs.StorePack{Pack: op.Pack, Size: op.Size})
+		}
+		list[i].Chunks = append(list[i].Chunks, op.Chunks...)
+	}
+	return list
+}
+
 // left is how many cited chunks are not durable.
 func (b *backlog) left() int {
 	b.mu.Lock()

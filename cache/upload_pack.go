@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wpfs/wpfs/cache/pack"
@@ -133,7 +134,7 @@ func (u *Uploader) recordPack(ctx context.Context, op fs.StorePack, begun time.T
 			u.o.Log.Warn("a pack could not be recorded in time; its chunks are uploaded again", "pack", op.Pack, "age", age)
 			return false
 		}
-		err := u.o.Backlog.StorePack(ctx, op)
+		err := recordAll(ctx, u.o.Backlog.StorePack, op)
 		if err == nil {
 			return true
 		}
@@ -144,4 +145,15 @@ func (u *Uploader) recordPack(ctx context.Context, op fs.StorePack, begun time.T
 			return false
 		}
 	}
+}
+
+// recordAll records a pack in commands of bounded size. Repeating all of them
+// after a failure is fine, and so is a pack of which only a part is recorded.
+func recordAll(ctx context.Context, record func(context.Context, fs.StorePack) error, op fs.StorePack) error {
+	for part := range slices.Chunk(op.Chunks, recordMax) {
+		if err := record(ctx, fs.StorePack{Pack: op.Pack, Size: op.Size, Chunks: part}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -135,7 +135,7 @@ func TestUploaderDrains(t *testing.T) {
 			t.Errorf("%d recorded twice", s.back.markedOften())
 		}
 		// About 1.3 MB that hardly compress: they all fit into one pack.
-		if s.objects() != 1 || s.puts() != 1 || st.Packs != 1 || len(s.back.packs) != 1 {
+		if s.objects() != 1 || s.puts() != 1 || st.Packs != 1 || len(s.back.stored()) != 1 {
 			t.Errorf("%d packs, %d puts, status %+v", s.objects(), s.puts(), st)
 		}
 		stop()
@@ -163,7 +163,7 @@ func TestUploaderSortsBySize(t *testing.T) {
 		s.drained(20 * time.Second)
 		stop()
 		alone := 0
-		for _, p := range s.back.packs {
+		for _, p := range s.back.stored() {
 			large := p.Chunks[0].Len > pack.Alone
 			if large && len(p.Chunks) > 1 || p.Size > fs.PackMax {
 				t.Errorf("a pack of %d bytes and %d chunks, the first of %d", p.Size, len(p.Chunks), p.Chunks[0].Len)
@@ -172,10 +172,10 @@ func TestUploaderSortsBySize(t *testing.T) {
 				alone++
 			}
 		}
-		if alone != 3 || len(s.back.packs) > 3+5 {
-			t.Errorf("%d alone, %d packs", alone, len(s.back.packs))
+		if alone != 3 || len(s.back.stored()) > 3+5 {
+			t.Errorf("%d alone, %d packs", alone, len(s.back.stored()))
 		}
-		if st := s.up.Status(); st.UploadedBytes != want || st.Packs != uint64(len(s.back.packs)) {
+		if st := s.up.Status(); st.UploadedBytes != want || st.Packs != uint64(len(s.back.stored())) {
 			t.Errorf("status %+v, want %d bytes", st, want)
 		}
 	})
@@ -199,7 +199,7 @@ func TestUploaderLingers(t *testing.T) {
 		s.drained(5 * time.Second)
 		stop()
 		// 10 s of writes, one pack in each 1.5 s or so.
-		if packs := len(s.back.packs); packs > 10 || worst > 4*time.Second {
+		if packs := len(s.back.stored()); packs > 10 || worst > 4*time.Second {
 			t.Errorf("%d packs of %d chunks, the oldest waited %v", packs, n, worst)
 		}
 	})
@@ -366,7 +366,7 @@ func TestPackThatNobodyRecords(t *testing.T) {
 		s.back.set(func() { s.back.refuse = 0 })
 		s.drained(time.Minute)
 		stop()
-		if p := s.back.packs; len(p) != 1 || len(p[0].Chunks) != 30 {
+		if p := s.back.stored(); len(p) != 1 || len(p[0].Chunks) != 30 {
 			t.Errorf("recorded: %+v", p)
 		}
 	})
