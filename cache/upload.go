@@ -52,7 +52,8 @@ type UploaderOptions struct {
 	// AgeMin is how long a chunk must have existed: the tail of a file that is
 	// being appended to is replaced at once. Default 1 s.
 	AgeMin time.Duration
-	// Linger is how much longer a small chunk waits for company; default 1 s.
+	// Linger is how much longer a small chunk waits for company; default 2 s.
+	// What travelled in the log is in the bucket sooner: in the log's own copy.
 	Linger time.Duration
 	// Life is how long an uploaded pack may wait to be recorded. Then it is left
 	// to the collector, which must wait longer than this before it takes an
@@ -75,7 +76,7 @@ func (o *UploaderOptions) setDefaults() {
 		o.AgeMin = time.Second
 	}
 	if o.Linger <= 0 {
-		o.Linger = time.Second
+		o.Linger = 2 * time.Second
 	}
 	if o.Life <= 0 {
 		o.Life = 12 * time.Hour

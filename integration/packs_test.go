@@ -102,18 +102,37 @@ func siteFile(i int) []byte {
 	return b[:size]
 }
 
+// unpack writes the small files, as eight programs that unpack parts of an archive,
+// and returns how many bytes that were.
+func unpack(t *testing.T, dir string) (raw int64) {
+	t.Helper()
+	const writers = 8
+	var wg sync.WaitGroup
+	var sum atomic.Int64
+	for w := range writers {
+		p := startProbe(t, fmt.Sprint("writer ", w))
+		wg.Go(func() {
+			for i := w; i < smallFiles; i += writers {
+				b := siteFile(i)
+				sum.Add(int64(len(b)))
+				if err := p.Do(probe.WriteFile(filepath.Join(dir, fmt.Sprint(i)), b))[0].Err(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return sum.Load()
+}
+
 // TestSmallFilesInPacks: 2,000 small files cost few requests, and every byte of
 // them comes back from the bucket alone.
 func TestSmallFilesInPacks(t *testing.T) {
 	c, ps, s3, count := startCounted(t)
 	dir := func(i int) string { return filepath.Join(c.Nodes[i].Mount, "plugin") }
 	must(t, ps[0], probe.Mkdir(dir(0)))
-	var raw int
-	for i := range smallFiles {
-		b := siteFile(i)
-		raw += len(b)
-		must(t, ps[0], probe.WriteFile(filepath.Join(dir(0), fmt.Sprint(i)), b))
-	}
+	raw := unpack(t, dir(0))
 	for _, n := range c.Nodes {
 		if err := n.WaitDurable(uploadMax); err != nil {
 			t.Fatal(err)
