@@ -488,7 +488,10 @@ func TestWindows(t *testing.T) {
 // and the editor do, and no limit is in its way.
 func TestHairpin(t *testing.T) {
 	nodes := startSite(t, 1)
-	f := startFront(t, backendsOf(nodes), func(c *Config) { c.Limits.LoginPerMinute, c.Limits.ConnsPerClient = 1, 1 })
+	f := startFront(t, backendsOf(nodes), func(c *Config) {
+		c.Limits.CommentPerMin, c.Limits.ConnsPerClient = 1, 1
+		c.Rules = []Rule{{Path: "/wp-cron.php", Limit: LimitComment}}
+	})
 	for range 3 {
 		if e := f.ask("GET", "/?loop="+url.QueryEscape(f.url+"/wp-cron.php?doing_wp_cron=1"), nil); e.URI != "/wp-cron.php?doing_wp_cron=1" || e.Server["HTTP_X_REAL_IP"] != "127.0.0.1" {
 			t.Errorf("%+v", e)
@@ -535,6 +538,12 @@ func TestCookieAffinity(t *testing.T) {
 	set := strings.Join(res.Header.Values("Set-Cookie"), "\n")
 	if !strings.Contains(set, cookieName+"=web") || !strings.Contains(set, "from_php=yes") || !strings.Contains(set, "HttpOnly") {
 		t.Errorf("a forged cookie: %q", set)
+	}
+	home := f.ask("GET", "/", nil).Node
+	for _, n := range nodes {
+		if e := f.ask("GET", "/", nil, "Cookie", cookieName+"="+n.ID+"."+signature(n.ID, []byte("another key"))); e.Node != home {
+			t.Errorf("a forged cookie led to %s", e.Node)
+		}
 	}
 	c, _, _ := strings.Cut(pin("web2"), ";")
 	if res, _ := f.do("GET", "/", nil, "Cookie", c); res.Header.Get("Set-Cookie") != "" {
