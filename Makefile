@@ -53,7 +53,7 @@ race: ## the packages with goroutines, under the race detector
 
 .PHONY: integration
 integration: ## real processes, real mounts, a real S3 server (root)
-	$(GO) test -count=1 -timeout 20m ./integration/...
+	$(GO) test -count=1 -timeout 50m ./integration/...
 
 .PHONY: posix
 posix: ## the POSIX suite on a real mount (root)

@@ -72,6 +72,7 @@ var homes = []struct{ prefix, home, why string }{
 
 // homeAlso are packages beside a home that may use its module, each with the reason.
 var homeAlso = map[string]string{
+	"cluster/archive":           "the copy of the metadata has a format of its own",
 	"integration/bench/rawraft": "measures bare raft beside ours in the same run",
 }
 
