@@ -284,6 +284,18 @@ func TestNoFalseEjection(t *testing.T) {
 			t.Errorf("%s is %s with %d failures", u.ID, u.State, u.Failures)
 		}
 	}
+	for _, status := range []string{"502", "503", "504"} { // nobody behind the web server is there
+		f.do("POST", "/?status="+status, nil)
+	}
+	out := 0
+	for _, u := range f.Status().Upstreams {
+		if u.State == "ejected" && u.Failures == 3 && u.Why != "" {
+			out++
+		}
+	}
+	if out != 1 {
+		t.Errorf("three failures in a row: %+v", f.Status().Upstreams)
+	}
 }
 
 // TestRetries: a GET that an upstream broke off, or could not pass on to PHP, is

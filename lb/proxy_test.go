@@ -402,6 +402,12 @@ func TestSlowloris(t *testing.T) {
 	}
 	defer c.Close()
 	io.WriteString(c, "GET /?size=50000000 HTTP/1.1\r\nHost: a\r\n\r\n")
+	within(t, "the request is in flight", func() error {
+		if f.Status().InFlight == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	within(t, "the request of a client that does not read ends", func() error {
 		if s := f.Status(); s.Connections > 0 || s.InFlight > 0 {
 			return fmt.Errorf("%d connections, %d requests", s.Connections, s.InFlight)
