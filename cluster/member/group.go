@@ -54,29 +54,9 @@ const NoteMax = memberlist.MetaMaxSize
 
 // Group is this node's view of who is there.
 type Group struct {
-	o  Options
-	ml *memberlist.Memberlist
-
-	mu    sync.Mutex
-	alive map[string]string // name: gossip address
-}
-
-// NotifyJoin, NotifyUpdate and NotifyLeave implement memberlist.EventDelegate. The
-// nodes that memberlist.Members returns must not be looked at: it changes them.
-func (g *Group) NotifyJoin(n *memberlist.Node) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.alive[n.Name] = n.Address()
-}
-
-// NotifyUpdate is NotifyJoin.
-func (g *Group) NotifyUpdate(n *memberlist.Node) { g.NotifyJoin(n) }
-
-// NotifyLeave comes for a node that is dead, too.
-func (g *Group) NotifyLeave(n *memberlist.Node) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.alive, n.Name)
+	o    Options
+	ml   *memberlist.Memberlist
+	roll *roll
 }
 
 // Open binds the port and begins to answer gossip; memberlist cannot be made
@@ -94,7 +74,8 @@ func Open(o Options) (*Group, error) {
 		return nil, fmt.Errorf("the note of %s has %d bytes, more than %d", o.Name, len(o.Note), NoteMax)
 	}
 	c := memberlist.DefaultLANConfig()
-	c.Delegate = note(o.Note)
+	r := &roll{nodes: map[string]seen{}}
+	c.Delegate, c.Events = note(o.Note), r
 	c.Name = o.Name
 	c.BindAddr, c.BindPort, c.AdvertisePort = host, p, p
 	c.TCPTimeout = tcpTimeout
@@ -103,12 +84,11 @@ func Open(o Options) (*Group, error) {
 	c.SuspicionMult, c.GossipInterval = suspicionMult, gossipInterval
 	c.LogOutput = nil
 	c.Logger = log.New(lines{o.Logger}, "", 0)
-	g := &Group{o: o, alive: map[string]string{}}
-	c.Events = g
-	if g.ml, err = memberlist.Create(c); err != nil {
+	ml, err := memberlist.Create(c)
+	if err != nil {
 		return nil, fmt.Errorf("listen on %s for gossip: %w", o.Bind, err)
 	}
-	return g, nil
+	return &Group{o: o, ml: ml, roll: r}, nil
 }
 
 // Run keeps looking for members that are not in the group yet, until ctx ends;
@@ -133,29 +113,68 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) Close() error { return g.ml.Shutdown() }
 
 func (g *Group) missing() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	known := map[string]bool{}
-	for _, addr := range g.alive {
-		known[addr] = true
+	for _, n := range g.roll.all() {
+		known[n.addr] = true
 	}
 	return slices.DeleteFunc(g.o.Seeds(), func(a string) bool { return known[a] })
 }
 
 // Members lists the names of the nodes that seem alive, this one included.
 func (g *Group) Members() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Sorted(maps.Keys(g.alive))
+	var names []string
+	for name := range g.roll.all() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Notes are what the nodes that seem alive say about themselves, by name.
 func (g *Group) Notes() map[string][]byte {
 	notes := map[string][]byte{}
-	for _, n := range g.ml.Members() {
-		notes[n.Name] = slices.Clone(n.Meta)
+	for name, n := range g.roll.all() {
+		notes[name] = n.note
 	}
 	return notes
+}
+
+// roll is who is there, by memberlist's events. Its own list has pointers to
+// nodes that it goes on changing.
+type roll struct {
+	mu    sync.Mutex // guards nodes, never what is in them
+	nodes map[string]seen
+}
+
+// seen is a node as it was; it is replaced, never changed.
+type seen struct {
+	addr string
+	note []byte
+}
+
+var _ memberlist.EventDelegate = (*roll)(nil)
+
+func (r *roll) all() map[string]seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.nodes)
+}
+
+// NotifyJoin implements memberlist.EventDelegate; n is at rest while it is called.
+func (r *roll) NotifyJoin(n *memberlist.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nodes[n.Name] = seen{n.Address(), slices.Clone(n.Meta)}
+}
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (r *roll) NotifyUpdate(n *memberlist.Node) { r.NotifyJoin(n) }
+
+// NotifyLeave implements memberlist.EventDelegate, for the dead too.
+func (r *roll) NotifyLeave(n *memberlist.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.nodes, n.Name)
 }
 
 // note is memberlist's Delegate with nothing to say but that.
