@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"slices"
 
 	"github.com/wpfs/wpfs/cluster/protocol"
 	"github.com/wpfs/wpfs/fs"
@@ -62,8 +63,10 @@ func (n *Node) closeKeys(at fs.Index, keys []fs.Key, by []int) {
 // outcome the kernel has not updated anything.
 func (n *Node) changes(keys []fs.Key, by []int) []fs.Change {
 	out := make([]fs.Change, len(keys))
+	onlyNames := !slices.ContainsFunc(n.entry, func(c fs.Command) bool { return !changesNames(c.Op) })
 	for i, k := range keys {
 		out[i].Key = k
+		out[i].Listed = k.Kind == fs.KeyAttr && (onlyNames || by[i] >= 0 && changesNames(n.entry[by[i]].Op))
 		if by[i] >= 0 {
 			op := n.entry[by[i]].Op
 			out[i].Own = n.own[by[i]] && keepsOwn(k.Kind, op)
@@ -71,6 +74,16 @@ func (n *Node) changes(keys []fs.Key, by []int) []fs.Change {
 		}
 	}
 	return out
+}
+
+// changesNames tells whether op makes, moves or removes names, and changes the
+// attributes of directories in no other way.
+func changesNames(op fs.Op) bool {
+	switch op.(type) {
+	case fs.Create, fs.Mkdir, fs.Mknod, fs.Symlink, fs.Link, fs.Unlink, fs.Rmdir, fs.Rename:
+		return true
+	}
+	return false
 }
 
 // moves tells whether op gives the inode that name means a name in another directory.

@@ -360,6 +360,9 @@ type Change struct {
 	// what it has cached of the key by itself when the call is answered, and holds
 	// the directory's lock until then.
 	Own bool
+	// Listed: of what the attributes of a directory tell, only that follows from its
+	// names has changed.
+	Listed bool
 	// Moved: the name's inode has got a name in another directory. If it is a
 	// directory, the kernel must let go of this name even if it may not keep it:
 	// it has one dentry for each directory, and does not move it where others hold

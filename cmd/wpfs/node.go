@@ -258,7 +258,8 @@ func (n *node) serve(ctx context.Context) error {
 	}
 	n.warnAlone()
 	srv, err := fuse.Mount(n.cfg.Mount.Path, n.vfs, fuse.Options{
-		UnmountWait: unmountWait, DetachWait: detachWait, NoEpoch: n.cfg.Mount.DebugNoEpoch, Logger: n.log,
+		UnmountWait: unmountWait, DetachWait: detachWait, NoEpoch: n.cfg.Mount.DebugNoEpoch,
+		Asker: askerCommand, Logger: n.log,
 	})
 	if err != nil {
 		return err

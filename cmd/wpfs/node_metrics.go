@@ -150,6 +150,7 @@ func kernelNumbers() (list []kernelNumber) {
 	add(total, "conflicts_total", "Changes of names whose directory was locked.", func(s kcache.Stats) float64 { return float64(s.Conflicts) })
 	add(total, "relaxed_total", "Changes acknowledged although a name could not be dropped in time; only on kernels before 6.16.", func(s kcache.Stats) float64 { return float64(s.Relaxed) })
 	add(total, "late_replies_total", "Replies that were written too late to be kept.", func(s kcache.Stats) float64 { return float64(s.Late) })
+	add(total, "unsettled_total", "Calls that went on with attributes that the kernel may not have taken anew: a read of these may end at an old length.", func(s kcache.Stats) float64 { return float64(s.Unsettled) })
 	add(total, "drops_total", "Times that everything was dropped, for a new leader or a snapshot.", func(s kcache.Stats) float64 { return float64(s.Drops) })
 	return list
 }

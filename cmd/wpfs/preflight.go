@@ -109,7 +109,7 @@ func checkFuse(dev string) error {
 	case err == nil:
 		return f.Close()
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
-		return problem(CodeFuse, err, "this machine has no "+dev, "Load the module (modprobe fuse); in a container pass the device in (docker run --device /dev/fuse --cap-add SYS_ADMIN)")
+		return problem(CodeFuse, err, "this machine has no "+dev, "Load the module (modprobe fuse); in a container pass the device in (docker run --device /dev/fuse --cap-add SYS_ADMIN --cap-add DAC_READ_SEARCH)")
 	case errors.Is(err, os.ErrPermission):
 		return problem(CodeFuse, err, "no permission to use "+dev, "Run the agent as root")
 	}

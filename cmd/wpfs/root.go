@@ -37,7 +37,7 @@ func newRootCmd(std stdio) *cobra.Command {
 	root.AddCommand(
 		newAgentCmd(std), newMountCmd(std), newDevCmd(std), newDevNodeCmd(std),
 		newLBCmd(std), newRestoreCmd(std), newStatusCmd(std), newScrubCmd(std), newClusterCmd(std), newGCCmd(std), newVersionCmd(std),
-		newImportCmd(std), newExportCmd(std),
+		newImportCmd(std), newExportCmd(std), newAskerCmd(),
 	)
 	return root
 }

@@ -37,6 +37,8 @@ var helpers = map[string]func(args []string) error{
 	"interrupt": interruptHelper,
 	"truncate":  truncateHelper,
 	"janitor":   janitorHelper,
+	"asker":     func([]string) error { return fuse.Ask() },
+	"asking":    askingHelper,
 }
 
 func TestMain(m *testing.M) {
@@ -63,6 +65,13 @@ func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), helperVar+"="+name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// askerHelper is the process that asks the kernel.
+func askerHelper() *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperVar+"=asker")
 	return cmd
 }
 

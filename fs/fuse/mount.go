@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strconv"
 	"time"
 
@@ -38,6 +39,9 @@ type Options struct {
 	DetachWait time.Duration
 	// NoEpoch: do without FUSE_NOTIFY_INC_EPOCH even where the kernel has it.
 	NoEpoch bool
+	// Asker makes the command that runs Ask, in a process of its own. Default: none;
+	// then a read during a change may end at the length from before an earlier one.
+	Asker func() *exec.Cmd
 	// Logger gets what an operator can act on. Default: nothing.
 	Logger *slog.Logger
 }
@@ -166,8 +170,10 @@ func (s *Server) connect(fd int, v *vfs.FS) (err error) {
 	epoch := !s.opt.NoEpoch && notifier{s.dev}.Epoch() == nil
 	s.cache = kcache.New(notifier{s.dev}, kcache.Options{Epoch: epoch, Logger: s.opt.Logger})
 	s.node.cache, s.loop.cache = s.cache, s.cache
-	s.node.settler = &settler{dir: s.dir, minor: s.findConnection(), log: s.opt.Logger}
-	s.node.spare = s.loop.relieve
+	s.node.settler = &settler{cache: s.cache, spare: s.loop.relieve, flights: map[fs.Ino]chan struct{}{}}
+	if s.opt.Asker != nil {
+		s.node.settler.asker = newAsker(s.opt.Asker, s.dir, s.findConnection(), s.opt.Logger)
+	}
 	v.SetKernel(s.cache)
 	return nil
 }
@@ -186,8 +192,9 @@ func (s *Server) Drop(content bool) { s.cache.Drop(content) }
 
 // Stats is what the kernel has asked for and may keep.
 type Stats struct {
-	Requests map[string]uint64 // by operation: "lookup", "getattr", …
-	Kernel   kcache.Stats
+	Requests  map[string]uint64 // by operation: "lookup", "getattr", …
+	Unsettled uint64            // calls that went on with what the kernel had, see kcache
+	Kernel    kcache.Stats
 }
 
 // Stats takes a snapshot.

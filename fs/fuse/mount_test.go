@@ -70,6 +70,7 @@ func (s *site) node(t testing.TB, change ...func(*options)) *mount {
 	o.vfs.StagingDir = t.TempDir()
 	o.vfs.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	o.fuse.Logger = o.vfs.Logger
+	o.fuse.Asker = askerHelper
 	for _, c := range change {
 		c(&o)
 	}

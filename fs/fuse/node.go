@@ -23,7 +23,6 @@ type node struct {
 	vfs      *vfs.FS
 	cache    *kcache.Cache
 	settler  *settler
-	spare    func() // sees to it that somebody waits for requests
 	faults   faults
 	requests requestCounts
 }
@@ -46,7 +45,7 @@ func fillAttr(out *gofuse.Attr, a fs.Attr) {
 // fillEntry names an inode to the kernel, which from now on holds a reference.
 // The kernel keeps nothing yet: see Lookup and made.
 func (n *node) fillEntry(out *gofuse.EntryOut, dir fs.Ino, name string, a fs.Attr) {
-	n.cache.Refer(a.Ino, a.IsDir(), dir, name)
+	n.cache.Refer(a, dir, name)
 	out.NodeId, out.Generation = uint64(a.Ino), a.Generation
 	fillAttr(&out.Attr, a)
 }
@@ -115,6 +114,9 @@ func (n *node) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *g
 		if absent && keep == 0 {
 			return gofuse.ENOENT
 		}
+		if !absent {
+			n.cache.Overtaken(m, a.Ino)
+		}
 		out.SetEntryTimeout(keep)
 		if absent {
 			out.NodeId = 0
@@ -135,12 +137,10 @@ func (n *node) Forget(nodeid, nlookup uint64) {
 
 // attributes reads what stat(2) shows of an inode, and how long the kernel may keep
 // it. It waits until the kernel has dropped the inode's old pages, and until it
-// would believe what it is told.
+// goes on with attributes that are not older than the call (see settle).
 func (n *node) attributes(h *gofuse.InHeader) (a fs.Attr, keep time.Duration, err error) {
 	ino := fs.Ino(h.NodeId)
-	if n.cache.Unsettled(ino) != 0 && !n.settler.mine(h.Pid) {
-		n.settle(ino)
-	}
+	settled := n.cache.Unsettled(ino) != 0 && n.settle(ino, h.Pid)
 	for range 2 { // once more if a change came between, which is over by now
 		m := n.cache.Begin()
 		if a, keep, err = n.vfs.Attr(n.ctx, ino); err != nil {
@@ -150,6 +150,9 @@ func (n *node) attributes(h *gofuse.InHeader) (a fs.Attr, keep time.Duration, er
 		if keep = n.cache.Known(m, keep); keep > 0 {
 			break
 		}
+	}
+	if settled { // the kernel has newer ones to keep already, and ignores these
+		keep = 0
 	}
 	return a, keep, nil
 }

@@ -38,6 +38,14 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	stuck := make(chan error, 1)
 	go func() { stuck <- s.watch(watching) }()
+	if a := s.node.settler.asker; a != nil {
+		asking := make(chan struct{})
+		go func() {
+			defer close(asking)
+			a.run(watching)
+		}()
+		defer func() { stop(); <-asking }()
+	}
 	select {
 	case <-served:
 		s.cache.End() // somebody may have cut the connection under those who use the mount

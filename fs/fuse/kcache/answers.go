@@ -96,12 +96,12 @@ func (c *Cache) hand(t time.Duration) {
 	}
 }
 
-// Refer counts a reply that names ino, found in dir under name ("" if it is not
+// Refer counts a reply that names an inode, found in dir under name ("" if it is not
 // known where). It is called before the reply can reach the kernel.
-func (c *Cache) Refer(ino fs.Ino, isDir bool, dir fs.Ino, name string) {
-	c.counts.add(ino, isDir)
-	if isDir && !c.epoch && name != "" {
-		c.dirs.set(ino, dir, name)
+func (c *Cache) Refer(a fs.Attr, dir fs.Ino, name string) {
+	c.counts.add(a)
+	if a.IsDir() && !c.epoch && name != "" {
+		c.dirs.set(a.Ino, dir, name)
 	}
 }
 
@@ -110,7 +110,7 @@ func (c *Cache) Forget(ino fs.Ino, n uint64) {
 	if !c.counts.sub(ino, n) {
 		return
 	}
-	c.unsettled.forget(ino)
+	c.forgetDoubt(ino)
 	if !c.epoch {
 		c.dirs.forget(ino)
 	}

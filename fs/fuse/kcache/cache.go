@@ -88,6 +88,7 @@ type Cache struct {
 	dirs      dirNames
 	pins      pins
 	count     counters
+	held      []held       // since the last Invalidate
 	relaxLog  atomic.Int64 // earliest time of the next line
 }
 
@@ -113,7 +114,6 @@ func (c *Cache) Invalidate(changes []fs.Change) {
 	defer c.invalidating.Store(0)
 	c.seq.Add(1)
 	done := map[fs.Ino]bool{} // attributes
-	listed := listings(changes)
 	var names, pages []*job
 	for _, ch := range changes {
 		switch {
@@ -124,7 +124,8 @@ func (c *Cache) Invalidate(changes []fs.Change) {
 			continue
 		case !done[ch.Ino]:
 			done[ch.Ino] = true
-			c.dropAttr(ch.Ino, listed[ch.Ino])
+			c.changing(ch.Ino, ch.Listed)
+			c.dropAttr(ch.Ino, ch.Listed)
 		}
 		if ch.Kind == fs.KeyAttr || ch.Own {
 			continue
@@ -148,6 +149,10 @@ func (c *Cache) Stalled() time.Duration {
 // Switched implements the cluster's Kernel: from now on answers come from the
 // state after the changes of the last Invalidate.
 func (c *Cache) Switched() {
+	for _, h := range c.held {
+		c.unsettled.end(h.ino, h.doubt)
+	}
+	c.held = c.held[:0]
 	c.pages.open(c.repeatInode)
 }
 
@@ -188,18 +193,12 @@ func (c *Cache) dropAllNames() {
 	}
 }
 
-// listings returns the directories in which changes made or removed names.
-func listings(changes []fs.Change) map[fs.Ino]bool {
-	var dirs map[fs.Ino]bool
-	for _, ch := range changes {
-		if ch.Kind == fs.KeyList {
-			if dirs == nil {
-				dirs = map[fs.Ino]bool{}
-			}
-			dirs[ch.Ino] = true
-		}
+// changing holds ino unsettled until Switched: answers before that come from the
+// old state, and what the kernel takes of them settles nothing.
+func (c *Cache) changing(ino fs.Ino, listed bool) {
+	if r := c.counts.get(ino); r.n > 0 {
+		c.held = append(c.held, held{ino, c.unsettled.begin(ino, !listed || !r.dir)})
 	}
-	return dirs
 }
 
 // dropAttr drops an inode's attributes. If the kernel is about to know the inode
@@ -232,7 +231,7 @@ func (c *Cache) dropInode(ino fs.Ino, off int64, limit time.Duration, listed boo
 	for {
 		r := c.counts.get(ino)
 		if r.n == 0 {
-			c.unsettled.forget(ino)
+			c.forgetDoubt(ino)
 			return true
 		}
 		d := c.unsettled.begin(ino, !listed || !r.dir)

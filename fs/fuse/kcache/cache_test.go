@@ -127,7 +127,11 @@ func key(kind fs.KeyKind, ino fs.Ino) fs.Change {
 // be kept.
 func found(c *Cache, dir fs.Ino, s string, ino fs.Ino, what Meaning) time.Duration {
 	m := c.Begin()
-	c.Refer(ino, what == Directory, dir, s)
+	a := fs.Attr{Ino: ino, Mode: fs.ModeRegular}
+	if what == Directory {
+		a.Mode = fs.ModeDir
+	}
+	c.Refer(a, dir, s)
 	d, _ := c.Named(m, dir, s, what, keep)
 	return d
 }

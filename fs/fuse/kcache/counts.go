@@ -21,19 +21,21 @@ type counts struct {
 
 // refs is the count of one inode.
 type refs struct {
-	n   uint64
-	dir bool
+	n          uint64
+	dir        bool
+	generation uint64
 }
 
-// add counts one reply that names ino.
-func (c *counts) add(ino fs.Ino, dir bool) {
+// add counts one reply that names an inode.
+func (c *counts) add(a fs.Attr) {
+	ino := a.Ino
 	s := &c.shards[ino%countShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.n == nil {
 		s.n = map[fs.Ino]refs{}
 	}
-	s.n[ino] = refs{s.n[ino].n + 1, dir}
+	s.n[ino] = refs{s.n[ino].n + 1, a.IsDir(), a.Generation}
 }
 
 // sub takes n references back and tells whether none is left. A count that is
@@ -44,7 +46,8 @@ func (c *counts) sub(ino fs.Ino, n uint64) (gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if have := s.n[ino]; have.n > n {
-		s.n[ino] = refs{have.n - n, have.dir}
+		have.n -= n
+		s.n[ino] = have
 		return false
 	}
 	delete(s.n, ino)
@@ -58,7 +61,7 @@ func (c *counts) get(ino fs.Ino) refs {
 	defer s.mu.Unlock()
 	r := s.n[ino]
 	if ino == fs.RootIno { // known without having been looked up
-		return refs{r.n + 1, true}
+		return refs{r.n + 1, true, 0}
 	}
 	return r
 }

@@ -1,15 +1,19 @@
 package kcache
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/wpfs/wpfs/fs"
+)
 
 func TestCounts(t *testing.T) {
 	var c counts
 	for range 3 {
-		c.add(17, false)
+		c.add(fs.Attr{Ino: 17, Mode: fs.ModeRegular})
 	}
-	c.add(33, true)
-	if r := c.get(33); !r.dir || r.n != 1 {
-		t.Errorf("33: %+v, want one reference to a directory", r)
+	c.add(fs.Attr{Ino: 33, Mode: fs.ModeDir, Generation: 5})
+	if r := c.get(33); !r.dir || r.n != 1 || r.generation != 5 {
+		t.Errorf("33: %+v, want one reference to a directory of generation 5", r)
 	}
 	if c.sub(17, 2) || !c.sub(99, 1) || !c.sub(33, 5) { // 99 was never given out, 33 not so often
 		t.Error("what is left was told wrong")

@@ -115,7 +115,7 @@ func (c *Cache) Stuck(limit time.Duration) (list []Stuck) {
 
 // counters are the numbers behind Stats.
 type counters struct {
-	epochs, own, conflicts, relaxed, late, drops, retries atomic.Uint64
+	epochs, own, conflicts, relaxed, late, drops, retries, unsettled atomic.Uint64
 }
 
 // Latency is how long notifications of one kind took.
@@ -132,6 +132,7 @@ type Stats struct {
 	Conflicts uint64 // changes whose names were locked
 	Relaxed   uint64 // times that a change was acknowledged although something could not be dropped in time
 	Late      uint64 // replies that were written too late to be kept
+	Unsettled uint64 // calls that went on with attributes that the kernel may not have taken
 	Drops     uint64 // times that everything was dropped
 	Retries   uint64 // notifications repeated for an inode that the kernel was about to know
 
@@ -155,7 +156,7 @@ func (c *Cache) Sweep() {
 func (c *Cache) Stats() Stats {
 	s := Stats{
 		Epochs: c.count.epochs.Load(), OwnEpochs: c.count.own.Load(), Conflicts: c.count.conflicts.Load(), Relaxed: c.count.relaxed.Load(),
-		Late: c.count.late.Load(), Drops: c.count.drops.Load(), Retries: c.count.retries.Load(),
+		Late: c.count.late.Load(), Unsettled: c.count.unsettled.Load(), Drops: c.count.drops.Load(), Retries: c.count.retries.Load(),
 		Inodes: c.counts.len(), KnownNames: c.known.len(), HotDirs: c.hot.sweep(c.now()), Waiting: c.names.len(),
 		Latency: map[string]Latency{},
 	}

@@ -101,15 +101,37 @@ func (u *unsettled) clear(ino fs.Ino, mark uint64) bool {
 	return true
 }
 
-// forget removes an inode that the kernel does not know any more.
-func (u *unsettled) forget(ino fs.Ino) {
+// held is a doubt that ends with Switched.
+type held struct {
+	ino   fs.Ino
+	doubt *doubt // nil: there was none
+}
+
+// forgetDoubt removes an inode that the kernel does not know any more, unless it
+// knows it again by now.
+func (c *Cache) forgetDoubt(ino fs.Ino) {
+	u := &c.unsettled
 	if u.any.Load() == 0 {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.remove(ino)
+	if d := u.of[ino]; d != nil && d.telling == 0 && c.counts.get(ino).n == 0 {
+		u.remove(ino)
+	}
 }
+
+// Overtaken tells of an answer that was begun at m and brings attributes of ino as
+// they were before a change: if something was dropped since, the kernel may know the
+// inode by that answer only, and was told nothing.
+func (c *Cache) Overtaken(m Mark, ino fs.Ino) {
+	if c.seq.Load() != m.seq {
+		c.unsettled.end(ino, c.unsettled.begin(ino, true))
+	}
+}
+
+// Generation is what Refer was last told of ino's.
+func (c *Cache) Generation(ino fs.Ino) uint64 { return c.counts.get(ino).generation }
 
 func (u *unsettled) remove(ino fs.Ino) {
 	if u.of[ino] != nil {
@@ -119,11 +141,13 @@ func (u *unsettled) remove(ino fs.Ino) {
 }
 
 // Unsettled returns a mark other than 0 if the kernel may ignore the attributes in
-// an answer to a request that it has sent before now. It takes those in the
-// answer to one that is sent after this call, unless it is told something again
-// meanwhile: then Settled returns false.
+// an answer to a request that it has sent before now.
 func (c *Cache) Unsettled(ino fs.Ino) (mark uint64) { return c.unsettled.get(ino) }
 
-// Settled tells that the kernel has had such an answer since Unsettled returned
-// mark.
+// Settled tells that the kernel has taken the attributes in an answer to a request
+// that was sent after Unsettled had returned mark. It returns false if the kernel
+// was told something since, or is being told.
 func (c *Cache) Settled(ino fs.Ino, mark uint64) bool { return c.unsettled.clear(ino, mark) }
+
+// GaveUp tells that a call goes on although its inode is unsettled.
+func (c *Cache) GaveUp() { c.count.unsettled.Add(1) }

@@ -47,8 +47,12 @@ func TestUnsettledWhileTold(t *testing.T) {
 		}
 		close(k.attrs)
 		synctest.Wait()
+		if c.Settled(7, c.Unsettled(7)) {
+			t.Error("settled by an answer from the state before the change")
+		}
+		c.Switched()
 		if c.Settled(7, mark) || !c.Settled(7, c.Unsettled(7)) {
-			t.Error("settled by what came before the notification, or not by what came after")
+			t.Error("settled by what came before the switch, or not by what came after")
 		}
 	})
 }
@@ -57,7 +61,9 @@ func TestUnsettledWhileTold(t *testing.T) {
 func TestWhatIsNotUnsettled(t *testing.T) {
 	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
 		found(c, 1, "d", 5, Directory)
-		made := []fs.Change{key(fs.KeyAttr, 5), key(fs.KeyList, 5)}
+		listed := key(fs.KeyAttr, 5)
+		listed.Listed = true
+		made := []fs.Change{listed, key(fs.KeyList, 5)}
 		c.Invalidate(made)
 		c.Switched()
 		c.AwaitPages(5)
@@ -65,6 +71,7 @@ func TestWhatIsNotUnsettled(t *testing.T) {
 			t.Error("a directory is unsettled by a name")
 		}
 		c.Invalidate([]fs.Change{key(fs.KeyAttr, 5)}) // its mode
+		c.Switched()
 		mark := c.Unsettled(5)
 		if mark == 0 {
 			t.Fatal("a directory is not unsettled by a change of its own")
@@ -78,6 +85,27 @@ func TestWhatIsNotUnsettled(t *testing.T) {
 		c.Forget(5, 1)
 		if c.Unsettled(5) != 0 {
 			t.Error("still noted although the kernel forgot it")
+		}
+	})
+}
+
+// TestKnownByAnOldAnswer: the kernel may know an inode by an answer from before a
+// change only, and was told nothing of the change.
+func TestKnownByAnOldAnswer(t *testing.T) {
+	inBubble(t, Options{Epoch: true}, func(t *testing.T, c *Cache, k *fakeKernel) {
+		m := c.Begin()
+		c.Invalidate([]fs.Change{key(fs.KeyAttr, 7)})
+		c.Switched()
+		c.Refer(fs.Attr{Ino: 7, Mode: fs.ModeRegular, Generation: 9}, 1, "f")
+		c.Overtaken(m, 7)
+		if c.Unsettled(7) == 0 || c.Generation(7) != 9 {
+			t.Errorf("mark %d, generation %d; want one, and 9", c.Unsettled(7), c.Generation(7))
+		}
+		m = c.Begin()
+		c.Refer(fs.Attr{Ino: 8, Mode: fs.ModeRegular}, 1, "g")
+		c.Overtaken(m, 8)
+		if c.Unsettled(8) != 0 {
+			t.Error("unsettled although nothing has changed")
 		}
 	})
 }
