@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/wpfs/wpfs/fs"
@@ -17,8 +18,11 @@ func (n *Node) CopyOf(h fs.Hash) (promised, backed bool) {
 	}
 	var infos []fs.ChunkInfo
 	var inline []bool
-	var err error
+	err := error(errStoreClosed) // unknown is not unneeded: a node that is ending must not say so
 	n.store.use(func(s *meta.State) { infos, inline, err = s.Chunks(h) })
+	if errors.Is(err, errStoreClosed) {
+		return true, false
+	}
 	if err != nil {
 		n.log.Error("cannot tell whether a chunk is needed here; it is kept", "chunk", h, "err", err)
 		return true, false
@@ -36,7 +40,7 @@ func (n *Node) CopyOf(h fs.Hash) (promised, backed bool) {
 // ChunksOf lists what the metadata cites of chunks with these bytes.
 func (n *Node) ChunksOf(h fs.Hash) ([]fs.ChunkInfo, error) {
 	var infos []fs.ChunkInfo
-	var err error
+	err := error(errStoreClosed)
 	n.store.use(func(s *meta.State) { infos, _, err = s.Chunks(h) })
 	return slices.DeleteFunc(infos, func(c fs.ChunkInfo) bool { return c.Refs == 0 }), err
 }

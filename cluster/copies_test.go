@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -85,6 +88,22 @@ func TestCopiesArePromisedUntilCaughtUp(t *testing.T) {
 	c.start(0) // alone: it has no session and knows nothing for sure
 	if promised, _ := c.nodes[0].CopyOf(fs.Hash{1}); !promised {
 		t.Error("a node that has not caught up drops copies")
+	}
+}
+
+// TestCopiesArePromisedOnceTheStoreIsClosed: while a node ends, eviction may still
+// ask, and nobody can say that a copy is not the only one.
+func TestCopiesArePromisedOnceTheStoreIsClosed(t *testing.T) {
+	var logged bytes.Buffer
+	n := &Node{store: &store{}, propose: &proposer{session: 1}, log: slog.New(slog.NewTextHandler(&logged, nil))}
+	if promised, backed := n.CopyOf(fs.Hash{1}); !promised || backed {
+		t.Errorf("promised %v, backed %v", promised, backed)
+	}
+	if infos, err := n.ChunksOf(fs.Hash{1}); !errors.Is(err, errStoreClosed) || len(infos) > 0 {
+		t.Errorf("ChunksOf: %+v, %v", infos, err)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("the end of a node is no error: %s", &logged)
 	}
 }
 
