@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/wpfs/wpfs/cache/pack"
 	"github.com/wpfs/wpfs/fs"
@@ -19,8 +20,11 @@ type bucketContent struct {
 	learned []fs.Op
 }
 
-// markAtOnce bounds one command.
-const markAtOnce = 1000
+// These bound one command, in chunks.
+const (
+	markAtOnce  = 1000
+	placeAtOnce = 128
+)
 
 // findContent compares the metadata with the bucket.
 func findContent(ctx context.Context, st object.Store, s *meta.State, progress func(string, int, int)) (*bucketContent, error) {
@@ -86,39 +90,60 @@ func contentObjects(ctx context.Context, st object.Store, progress func(string, 
 	return sizes, nil
 }
 
-// searchPacks looks for missing chunks in packs that the metadata does not know,
-// and takes what it finds out of missing.
+// searchPacks looks for missing chunks in packs, and takes what it finds out of
+// missing: first in those that the metadata does not know, then in the others, for a
+// pack is recorded piece by piece, and the last pieces may be what was lost. One
+// that is condemned takes no chunks any more.
 func (in *bucketContent) searchPacks(ctx context.Context, st object.Store, s *meta.State, sizes map[string]int64,
 	missing map[fs.ChunkID]fs.PackID, progress func(string, int, int)) error {
-	for key, size := range sizes {
+	if len(missing) == 0 {
+		return nil
+	}
+	var unknown, recorded []fs.PackID
+	for key := range sizes {
 		id, ok := pack.ParseKey(key)
-		if !ok || len(missing) == 0 {
+		if !ok {
 			continue
 		}
-		if _, known, err := s.Pack(id); err != nil || known {
-			if err != nil {
-				return err
-			}
-			continue
+		info, known, err := s.Pack(id)
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			unknown = append(unknown, id)
+		case info.Condemned == 0:
+			recorded = append(recorded, id)
 		}
+	}
+	for i, id := range slices.Concat(unknown, recorded) {
+		if len(missing) == 0 {
+			return nil
+		}
+		size := sizes[pack.Key(id)]
 		entries, err := pack.Load(ctx, st, id, size)
 		if errors.Is(err, fs.ErrCorrupt) || errors.Is(err, object.NotExist) {
-			continue // nobody recorded it: it may be torn, or just deleted
+			continue // if nobody recorded it: it may be torn, or just deleted
 		}
 		if err != nil {
 			return err
 		}
-		store := fs.StorePack{Pack: id, Size: uint32(size)}
-		for _, e := range entries {
-			if from, wanted := missing[e.ID]; wanted {
-				store.Chunks = append(store.Chunks, fs.Placed{Chunk: e.ID, From: from, Off: e.Off, Len: e.Len})
-				delete(missing, e.ID)
-			}
-		}
-		if len(store.Chunks) > 0 {
-			in.learned = append(in.learned, store)
-		}
-		progress("packs", len(in.learned), 0)
+		in.take(id, size, entries, missing)
+		progress("packs", i+1, 0)
 	}
 	return nil
+}
+
+// take learns where missing chunks are from a pack's index. A chunk that the
+// metadata looked for in this very pack is not where the index says, either.
+func (in *bucketContent) take(id fs.PackID, size int64, entries []pack.Entry, missing map[fs.ChunkID]fs.PackID) {
+	var found []fs.Placed
+	for _, e := range entries {
+		if from, wanted := missing[e.ID]; wanted && from != id {
+			found = append(found, fs.Placed{Chunk: e.ID, From: from, Off: e.Off, Len: e.Len})
+			delete(missing, e.ID)
+		}
+	}
+	for part := range slices.Chunk(found, placeAtOnce) {
+		in.learned = append(in.learned, fs.StorePack{Pack: id, Size: uint32(size), Chunks: part})
+	}
 }
