@@ -73,7 +73,8 @@ func findContent(ctx context.Context, st object.Store, s *meta.State, progress f
 	return in, nil
 }
 
-// contentObjects lists the objects that hold content, with their sizes.
+// contentObjects lists the objects that hold content, with their sizes; of a bucket
+// that is in part encrypted these are upper bounds.
 func contentObjects(ctx context.Context, st object.Store, progress func(string, int, int)) (map[string]int64, error) {
 	sizes := map[string]int64{}
 	for _, prefix := range []string{pack.Prefix, pack.ChunkPrefix} {
@@ -119,15 +120,18 @@ func (in *bucketContent) searchPacks(ctx context.Context, st object.Store, s *me
 		if len(missing) == 0 {
 			return nil
 		}
-		size := sizes[pack.Key(id)]
-		entries, err := pack.Load(ctx, st, id, size)
+		info, err := st.Stat(ctx, pack.Key(id)) // a listed size may be a bound
+		var entries []pack.Entry
+		if err == nil {
+			entries, err = pack.Load(ctx, st, id, info.Size)
+		}
 		if errors.Is(err, fs.ErrCorrupt) || errors.Is(err, object.NotExist) {
 			continue // if nobody recorded it: it may be torn, or just deleted
 		}
 		if err != nil {
 			return err
 		}
-		in.take(id, size, entries, missing)
+		in.take(id, info.Size, entries, missing)
 		progress("packs", i+1, 0)
 	}
 	return nil

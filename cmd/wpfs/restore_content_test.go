@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/wpfs/wpfs/fs/meta"
 	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/mem"
+	"github.com/wpfs/wpfs/fs/object/seal"
 )
 
 // remains are a restored state and a bucket, to be compared.
@@ -47,7 +49,11 @@ func (r *remains) do(ops ...fs.Op) (res fs.Result) {
 // file makes one whose content a node has on disk, and adds that to a pack.
 func (r *remains) file(name string, b *pack.Builder) fs.ChunkID {
 	r.t.Helper()
-	content := []byte("content of " + name)
+	return r.fileOf(name, []byte("content of "+name), b)
+}
+
+func (r *remains) fileOf(name string, content []byte, b *pack.Builder) fs.ChunkID {
+	r.t.Helper()
 	h := fs.Hash(sha256.Sum256(content))
 	ino := r.do(fs.Create{Parent: fs.RootIno, Name: name, Mode: 0o644}).Attr.Ino
 	n := uint32(len(content))
@@ -165,4 +171,28 @@ func TestCutPack(t *testing.T) {
 	op.Chunks[0].Off, op.Size = op.Size, 2*op.Size
 	r.do(op)
 	r.wantLost(r.find(), id)
+}
+
+// TestContentOfMixedBucket: a bucket from before encryption, with packs of both kinds,
+// recorded and not.
+func TestContentOfMixedBucket(t *testing.T) {
+	r, rnd := newRemains(t), rand.NewChaCha8([32]byte{1})
+	bucket := r.st
+	for _, st := range []object.Store{bucket, seal.New(bucket, seal.Options{Keys: seal.Keys{{1}}, AcceptPlain: true})} {
+		r.st = st
+		for _, record := range []bool{true, false} {
+			b := &pack.Builder{}
+			content := make([]byte, 1<<20) // so large that the seal takes more than a pack's index
+			rnd.Read(content)
+			r.fileOf(fmt.Sprintf("%T %t", st, record), content, b)
+			if op := r.put(b); record {
+				r.do(op)
+			}
+		}
+	}
+	in := r.find()
+	r.wantLost(in)
+	if len(in.learned) != 2 {
+		t.Errorf("learned %v", in.learned)
+	}
 }

@@ -240,9 +240,10 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 }
 
 // List implements object.Store. The size of an object that nothing sealed can have
-// is what the store says.
+// is what the store says. With AcceptPlain all sizes are: nothing in a listing tells
+// what is encrypted, so they are upper bounds, and [Store.Stat] has the truth.
 func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[object.Info, error] {
-	if len(s.o.Keys) == 0 {
+	if len(s.o.Keys) == 0 || s.o.AcceptPlain {
 		return s.next.List(ctx, prefix, after)
 	}
 	return func(yield func(object.Info, error) bool) {
