@@ -119,7 +119,7 @@ func putOnce(ctx context.Context, st object.Store, key string, b []byte) error {
 		return err
 	}
 	got, err := st.Get(ctx, key, 0, -1)
-	if errors.Is(err, object.NotExist) || err == nil && !bytes.Equal(got, b) {
+	if errors.Is(err, object.NotExist) || errors.Is(err, object.Damaged) || err == nil && !bytes.Equal(got, b) {
 		return st.Put(ctx, key, b, object.PutOptions{})
 	}
 	return err

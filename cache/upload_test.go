@@ -15,6 +15,7 @@ import (
 	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/faulty"
 	"github.com/wpfs/wpfs/fs/object/mem"
+	"github.com/wpfs/wpfs/fs/object/seal"
 	"github.com/wpfs/wpfs/fs/object/retry"
 )
 
@@ -144,6 +145,31 @@ func TestUploaderDrains(t *testing.T) {
 
 // TestUploaderSortsBySize: large chunks go alone, small ones together, and no
 // pack is too large.
+// TestPutOnceOverDamage: what an earlier attempt left is replaced if it is damaged,
+// encrypted or not.
+func TestPutOnceOverDamage(t *testing.T) {
+	bucket := mem.New()
+	for what, st := range map[string]object.Store{"plain": bucket, "sealed": seal.New(bucket, seal.Options{Keys: seal.Keys{{1}}})} {
+		if err := st.Put(t.Context(), what, []byte("content"), object.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		b, err := bucket.Get(t.Context(), what, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)-1] ^= 1
+		if err := bucket.Put(t.Context(), what, b, object.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := putOnce(t.Context(), st, what, []byte("content")); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got, err := st.Get(t.Context(), what, 0, -1); err != nil || string(got) != "content" {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+	}
+}
+
 func TestUploaderSortsBySize(t *testing.T) {
 	bubble(t, func(t *testing.T, s *site) {
 		var want uint64

@@ -212,7 +212,7 @@ func (s *Shipper) putManifest(ctx context.Context, m *Manifest) error {
 	if !errors.Is(err, object.Exists) {
 		return err
 	}
-	got, err := s.o.Store.Get(ctx, key, 0, -1)
+	got, err := get(ctx, s.o.Store, key)
 	if err != nil {
 		return err
 	}

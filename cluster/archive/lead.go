@@ -117,10 +117,13 @@ func (l *lead) attach(ctx context.Context) error {
 		return err
 	}
 	b, err := l.get(ctx, segmentKey(l.epoch, last))
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
-	seg, err := decodeSegment(b)
+	var seg *Segment
+	if err == nil {
+		seg, err = decodeSegment(b)
+	}
 	if err != nil || seg.First != last || seg.Cluster != l.cluster || seg.Epoch != l.epoch {
 		l.s.o.Log.Error("the last segment of the log in the bucket cannot be used; a snapshot takes its place", "key", segmentKey(l.epoch, last), "err", err)
 		l.chain = chain{}
@@ -153,7 +156,7 @@ func (l *lead) compare(seg *Segment) error {
 func (l *lead) get(ctx context.Context, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callMax)
 	defer cancel()
-	return l.s.o.Store.Get(ctx, key, 0, -1)
+	return get(ctx, l.s.o.Store, key)
 }
 
 // ship puts what is stable and not in the bucket yet into segments.
@@ -228,11 +231,11 @@ func (l *lead) advance(h *Head, sum string) {
 // log, the chain goes on behind it.
 func (l *lead) settle(ctx context.Context, mine *Segment) error {
 	key := segmentKey(l.epoch, mine.First)
+	var theirs *Segment
 	b, err := l.get(ctx, key)
-	if err != nil {
-		return err
+	if err == nil {
+		theirs, err = decodeSegment(b)
 	}
-	theirs, err := decodeSegment(b)
 	switch {
 	case errors.Is(err, ErrDamaged):
 		l.s.o.Log.Error("a segment of the log in the bucket is damaged; a snapshot takes its place", "key", key, "err", err)

@@ -381,7 +381,7 @@ func (b *Backup) fetch(ctx context.Context, keys []string, f func(i int, got []b
 		var g errgroup.Group
 		for i, key := range some {
 			g.Go(func() error {
-				got[i], errs[i] = b.store.Get(ctx, key, 0, -1)
+				got[i], errs[i] = get(ctx, b.store, key)
 				return nil
 			})
 		}

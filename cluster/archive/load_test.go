@@ -14,12 +14,31 @@ import (
 	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/faulty"
 	"github.com/wpfs/wpfs/fs/object/mem"
+	"github.com/wpfs/wpfs/fs/object/seal"
 )
 
 // backedUp is a bucket with two snapshots and, behind each, segments.
 func backedUp(t *testing.T) (*world, *mem.Store) {
 	t.Helper()
-	w, st := newWorld("c1"), mem.New()
+	st := mem.New()
+	return backedUpIn(t, st), st
+}
+
+// stores are a bucket as the archive sees it, by name: as it is, and encrypted.
+var stores = map[string]func(object.Store) object.Store{
+	"plain": func(bucket object.Store) object.Store { return bucket },
+	"sealed": func(bucket object.Store) object.Store {
+		return seal.New(bucket, seal.Options{Keys: seal.Keys{{1}}})
+	},
+}
+
+// sealHead is more than what tells which key an object is encrypted with: another
+// one's is not taken for damage.
+const sealHead = 16
+
+func backedUpIn(t *testing.T, st object.Store) *world {
+	t.Helper()
+	w := newWorld("c1")
 	le := w.lead(t, st, func(o *Options) { o.SnapshotBytes = 1 << 20 })
 	fill := func() {
 		for i := range 4 {
@@ -35,7 +54,7 @@ func backedUp(t *testing.T) (*world, *mem.Store) {
 	if n := len(keys(t, st, logPrefix)); n != 8 {
 		t.Fatalf("%d segments", n)
 	}
-	return w, st
+	return w
 }
 
 func put(t *testing.T, st object.Store, key string, b []byte) {
@@ -56,7 +75,10 @@ func read(t *testing.T, st object.Store, key string) []byte {
 
 // TestDamagedSegment: what is restored ends right before the damage, and says so.
 func TestDamagedSegment(t *testing.T) {
-	foreign := func(t *testing.T, b []byte) []byte {
+	foreign := func(t *testing.T, b []byte) []byte { // put as it is, it is damage of an encrypted bucket
+		if !bytes.HasPrefix(b, []byte(segmentMagic)) {
+			return nil
+		}
 		seg, err := decodeSegment(b)
 		if err != nil {
 			t.Fatal(err)
@@ -71,7 +93,7 @@ func TestDamagedSegment(t *testing.T) {
 	flip := func(at func(n int) int) func(t *testing.T, b []byte) []byte {
 		return func(_ *testing.T, b []byte) []byte {
 			b = bytes.Clone(b)
-			b[at(len(b))] ^= 0x10
+			b[max(at(len(b)), sealHead)] ^= 0x10
 			return b
 		}
 	}
@@ -89,9 +111,11 @@ func TestDamagedSegment(t *testing.T) {
 		{"bit in the body", flip(func(n int) int { return n - 5 })},
 		{"of another cluster", foreign},
 	} {
-		t.Run(row.name, func(t *testing.T) {
+		onStores(t, row.name, func(t *testing.T, wrap func(object.Store) object.Store) {
 			for i := 5; i < 8; i++ { // what the fifth has is in the snapshot, too
-				w, st := backedUp(t)
+				bucket := mem.New()
+				st := wrap(bucket)
+				w := backedUpIn(t, st)
 				key := keys(t, st, logPrefix)[i]
 				p, _ := parseKey(key)
 				if row.do == nil {
@@ -99,7 +123,7 @@ func TestDamagedSegment(t *testing.T) {
 						t.Fatal(err)
 					}
 				} else {
-					put(t, st, key, row.do(t, read(t, st, key)))
+					put(t, bucket, key, row.do(t, read(t, bucket, key)))
 				}
 				r := w.load(t, st)
 				if want := p.index - 1; r.Index != want {
@@ -111,6 +135,13 @@ func TestDamagedSegment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// onStores runs a test on every kind of store.
+func onStores(t *testing.T, name string, test func(t *testing.T, wrap func(object.Store) object.Store)) {
+	for kind, wrap := range stores {
+		t.Run(name+" "+kind, func(t *testing.T) { test(t, wrap) })
 	}
 }
 
@@ -152,27 +183,29 @@ func TestUnlinkedSegment(t *testing.T) {
 func TestDamagedSnapshot(t *testing.T) {
 	for _, part := range []string{manifest, "-00000"} {
 		for _, do := range []string{"missing", "torn", "bit", "another"} {
-			t.Run(part+" "+do, func(t *testing.T) {
-				w, st := backedUp(t)
+			onStores(t, part+" "+do, func(t *testing.T, wrap func(object.Store) object.Store) {
+				bucket := mem.New()
+				st := wrap(bucket)
+				w := backedUpIn(t, st)
 				var key string
 				for _, k := range keys(t, st, snapPrefix) {
 					if strings.HasSuffix(k, part) {
 						key = k // of the newest
 					}
 				}
-				b := read(t, st, key)
+				b := read(t, bucket, key)
 				switch do {
 				case "missing":
 					if err := st.Delete(t.Context(), key); err != nil {
 						t.Fatal(err)
 					}
 				case "torn":
-					put(t, st, key, b[:len(b)-3])
+					put(t, bucket, key, b[:len(b)-3])
 				case "bit":
 					b[len(b)/2] ^= 2
-					put(t, st, key, b)
+					put(t, bucket, key, b)
 				case "another": // whole in itself
-					put(t, st, key, read(t, st, otherOf(t, st, key, part)))
+					put(t, bucket, key, read(t, bucket, otherOf(t, st, key, part)))
 				}
 				r := w.load(t, st)
 				if r.Index != w.end() {
@@ -184,6 +217,71 @@ func TestDamagedSnapshot(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLeadersGetOverDamage: what is damaged in the bucket does not stop the next
+// leader, nor the present one; a snapshot takes its place.
+func TestLeadersGetOverDamage(t *testing.T) {
+	last := func(t *testing.T, st object.Store, prefix, suffix string) (key string) {
+		for _, k := range keys(t, st, prefix) {
+			if strings.HasSuffix(k, suffix) {
+				key = k
+			}
+		}
+		return key
+	}
+	flip := func(t *testing.T, bucket object.Store, key string) {
+		b := read(t, bucket, key)
+		b[len(b)-3] ^= 4
+		put(t, bucket, key, b)
+	}
+	for what, do := range map[string]func(t *testing.T, w *world, st, bucket object.Store){
+		"the last segment": func(t *testing.T, _ *world, st, bucket object.Store) {
+			flip(t, bucket, last(t, st, logPrefix, ""))
+		},
+		"the newest manifest": func(t *testing.T, _ *world, st, bucket object.Store) {
+			flip(t, bucket, last(t, st, snapPrefix, manifest))
+		},
+		"an old manifest": func(t *testing.T, _ *world, st, bucket object.Store) {
+			flip(t, bucket, otherOf(t, st, last(t, st, snapPrefix, manifest), manifest))
+		},
+	} {
+		onStores(t, what, func(t *testing.T, wrap func(object.Store) object.Store) {
+			bucket := mem.New()
+			st := wrap(bucket)
+			w := backedUpIn(t, st)
+			do(t, w, st, bucket)
+			w.elect()
+			le := w.lead(t, st)
+			for i := range 20 {
+				w.write(fmt.Sprintf("later entry %d, so long that there is a snapshot of it soon", i))
+				le.tick(t.Context())
+			}
+			if s := le.Status(); s.Shipped != w.end() || !s.FailingSince.IsZero() {
+				t.Errorf("status %+v, the log ends at %d", s, w.end())
+			}
+			if r := w.load(t, st); r.Index != w.end() {
+				t.Errorf("restored up to %d of %d; problems %q", r.Index, w.end(), r.Problems)
+			}
+		})
+	}
+	onStores(t, "the next segment", func(t *testing.T, wrap func(object.Store) object.Store) {
+		bucket := mem.New()
+		st := wrap(bucket)
+		w := newWorld("c1")
+		w.write("a")
+		le := w.lead(t, st)
+		le.tick(t.Context())
+		put(t, st, segmentKey(1, le.l.chain.next), []byte("torn"))
+		flip(t, bucket, segmentKey(1, le.l.chain.next))
+		w.write("b")
+		for range 3 {
+			le.tick(t.Context())
+		}
+		if s := le.Status(); s.Shipped != w.end() || !s.FailingSince.IsZero() {
+			t.Errorf("status %+v, the log ends at %d", s, w.end())
+		}
+	})
 }
 
 // otherOf is the object of the older snapshot that has the place of key.

@@ -68,7 +68,7 @@ func ReadOwner(ctx context.Context, st object.Store) (o Owner, version string, e
 	if err != nil {
 		return o, "", err
 	}
-	b, err := st.Get(ctx, OwnerKey, 0, -1)
+	b, err := get(ctx, st, OwnerKey)
 	if err != nil {
 		return o, "", err
 	}

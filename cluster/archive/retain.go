@@ -24,14 +24,17 @@ func manifests(ctx context.Context, st object.Store, cluster string, epoch uint6
 	}
 	var out []*Manifest
 	for _, key := range keys {
-		b, err := st.Get(ctx, key, 0, -1)
+		b, err := get(ctx, st, key)
 		if errors.Is(err, object.NotExist) {
 			continue // deleted meanwhile
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrDamaged) {
 			return nil, err
 		}
-		m, err := decodeManifest(b)
+		var m *Manifest
+		if err == nil {
+			m, err = decodeManifest(b)
+		}
 		if err == nil && (m.Cluster != cluster && cluster != "" || manifestKey(m.Epoch, m.Index) != key) {
 			err = damaged("it is of cluster %s, epoch %d, index %d", m.Cluster, m.Epoch, m.Index)
 		}

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/object"
 )
 
 // Entry is a command entry of the log.
@@ -71,6 +73,16 @@ var ErrDamaged = errors.New("the object is damaged")
 
 // ErrNewer means that a newer version of wpfs wrote the object.
 var ErrNewer = errors.New("the object was written by a newer version of wpfs")
+
+// get reads an object whole. One that the store below finds to be another than
+// what was put is ErrDamaged, as one that is found to be so here.
+func get(ctx context.Context, st object.Store, key string) ([]byte, error) {
+	b, err := st.Get(ctx, key, 0, -1)
+	if errors.Is(err, object.Damaged) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return b, err
+}
 
 func damaged(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, a...))

@@ -131,7 +131,7 @@ func restore(ctx context.Context, o restoreOptions, st object.Store, b *archive.
 	r := &restoreResult{
 		Cluster: cluster.NewUUID(), Name: o.Cluster, Epoch: b.Owner.Epoch + 1, FromCluster: loaded.Cluster, FromEpoch: loaded.Epoch,
 		Snapshot: uint64(loaded.Snapshot), Index: uint64(loaded.Index), Written: loaded.Written, Segments: loaded.Segments,
-		Problems: slices.Concat([]string{}, loaded.Problems), Missing: []missingFile{}, DataDir: o.DataDir,
+		Problems: slices.Concat([]string{}, loaded.Problems, in.problems), Missing: []missingFile{}, DataDir: o.DataDir,
 	}
 	for _, f := range files {
 		r.Missing = append(r.Missing, missingFile{f.Path, f.Size, f.Bytes})

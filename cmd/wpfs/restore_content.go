@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/wpfs/wpfs/cache/pack"
@@ -18,6 +19,8 @@ type bucketContent struct {
 	// learned is what the metadata does not know: content that was uploaded, or moved,
 	// after the last entry that was restored.
 	learned []fs.Op
+	// problems are packs that could not be searched, each a sentence.
+	problems []string
 }
 
 // These bound one command, in chunks.
@@ -125,16 +128,29 @@ func (in *bucketContent) searchPacks(ctx context.Context, st object.Store, s *me
 		if err == nil {
 			entries, err = pack.Load(ctx, st, id, info.Size)
 		}
-		if errors.Is(err, fs.ErrCorrupt) || errors.Is(err, object.NotExist) {
-			continue // if nobody recorded it: it may be torn, or just deleted
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, object.NotExist), errors.Is(err, fs.ErrCorrupt) && i < len(unknown):
+			continue // just deleted, or torn while it was put: nobody recorded it
+		case errors.Is(err, fs.ErrCorrupt), errors.Is(err, fs.ErrNotSupported), errors.Is(err, object.Damaged),
+			errors.Is(err, object.Credentials): // of another key, or not encrypted
+			in.problems = append(in.problems, unusable(id, err))
+			continue
+		case err != nil:
 			return err
 		}
 		in.take(id, info.Size, entries, missing)
 		progress("packs", i+1, 0)
 	}
 	return nil
+}
+
+// unusable says why a pack was not searched, and what can be done about it.
+func unusable(id fs.PackID, err error) string {
+	var oe *object.Error
+	if errors.As(err, &oe) && oe.Hint != "" {
+		return fmt.Sprintf("pack %s: %v; %s", id, err, oe.Hint)
+	}
+	return fmt.Sprintf("pack %s: %v", id, err)
 }
 
 // take learns where missing chunks are from a pack's index. A chunk that the

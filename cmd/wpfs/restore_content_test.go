@@ -2,10 +2,13 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/wpfs/wpfs/cache/pack"
@@ -171,6 +174,66 @@ func TestCutPack(t *testing.T) {
 	op.Chunks[0].Off, op.Size = op.Size, 2*op.Size
 	r.do(op)
 	r.wantLost(r.find(), id)
+}
+
+// newerPack makes a pack of the next version, with the footer's checksum for it.
+func newerPack(b []byte) []byte {
+	f := b[len(b)-40:]
+	f[4]++
+	binary.LittleEndian.PutUint32(f[36:], crc32.Checksum(f[:36], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// TestPacksThatCannotBeSearched are said, with what to do, and the others are used.
+func TestPacksThatCannotBeSearched(t *testing.T) {
+	r := newRemains(t)
+	bucket, mine := r.st, seal.Keys{{1}}
+	var lost []fs.ChunkID
+	for _, kind := range []string{"damaged", "foreign", "plain", "newer", "torn", "good"} {
+		b := &pack.Builder{}
+		r.st = seal.New(bucket, seal.Options{Keys: mine})
+		switch kind {
+		case "foreign":
+			r.st = seal.New(bucket, seal.Options{Keys: seal.Keys{{2}}})
+		case "plain":
+			r.st = bucket
+		}
+		id := r.file(kind, b)
+		key := pack.Key(r.put(b).Pack)
+		get := func(st object.Store) []byte {
+			raw, err := st.Get(t.Context(), key, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return raw
+		}
+		switch kind {
+		case "damaged":
+			raw := get(bucket)
+			raw[len(raw)-1] ^= 1
+			putObject(t, bucket, key, raw)
+		case "torn":
+			raw := get(r.st)
+			putObject(t, r.st, key, raw[:len(raw)-1])
+		case "newer":
+			putObject(t, r.st, key, newerPack(get(r.st)))
+		}
+		if kind != "good" {
+			lost = append(lost, id)
+		}
+	}
+	r.st = seal.New(bucket, seal.Options{Keys: mine})
+	in := r.find()
+	r.wantLost(in, lost...)
+	all := strings.Join(in.problems, "\n")
+	if len(in.problems) != 4 {
+		t.Errorf("problems: %s", all)
+	}
+	for _, want := range []string{"object is damaged", seal.Key{2}.ID().String(), "encryption_accept_plain", "install the version"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not among the problems: %s", want, all)
+		}
+	}
 }
 
 // TestContentOfMixedBucket: a bucket from before encryption, with packs of both kinds,

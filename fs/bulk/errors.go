@@ -25,7 +25,7 @@ func isFatal(err error) bool {
 	var on *objectError
 	if errors.As(err, &on) {
 		switch object.KindOf(err) {
-		case object.NotExist, object.Exists, object.Invalid, object.Broken, object.Unsupported:
+		case object.NotExist, object.Exists, object.Invalid, object.Broken, object.Damaged, object.Unsupported:
 			return on.all
 		case object.Credentials: // one object may have rules of its own
 			return on.all || on.write

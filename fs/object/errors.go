@@ -29,6 +29,7 @@ const (
 	Interrupted      // the caller's context ended
 	Suspended        // not asked: it has failed again and again, see package breaker
 	Changed          // Put with IfMatch: the key holds something else, or nothing
+	Damaged          // the object is there whole, and is not what was put
 )
 
 var kindText = [...]string{
@@ -37,7 +38,7 @@ var kindText = [...]string{
 	Unreachable: "unreachable", Untrusted: "certificate not trusted", ClockSkew: "clock skew",
 	Busy: "store is busy", Broken: "broken answer", NoSpace: "no space left",
 	Invalid: "invalid request", Unsupported: "not supported", Interrupted: "interrupted",
-	Suspended: "suspended", Changed: "object has changed",
+	Suspended: "suspended", Changed: "object has changed", Damaged: "object is damaged",
 }
 
 // Error names the kind.
@@ -84,6 +85,7 @@ var kindHint = [...]string{
 	NoSpace:     "free space there or raise the quota",
 	Unsupported: "use another server, or a newer version of this one",
 	Suspended:   "see in the log of the agent why it failed before; it is asked again as soon as it answers a probe",
+	Damaged:     "look for who else writes to this bucket, and for faults of its server; what has another copy of the content goes on with that",
 }
 
 // Error is what every Store returns: operation, object, kind, cause, and whose

@@ -54,6 +54,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		{object.ClockSkew, "clock"},
 		{object.NoSpace, "free space"},
 		{object.Unsupported, "another server"},
+		{object.Damaged, "who else writes"},
 	} {
 		err := fmt.Errorf("start: %w", &object.Error{Op: object.OpPut, Store: "s3://b (http://h:1)", Kind: row.kind, Err: errors.New("cause")})
 		got := object.Advice(err)

@@ -206,7 +206,7 @@ func TestChangedObjects(t *testing.T) {
 					got, err := st.Get(t.Context(), "a", r[0], r[1])
 					if err != nil {
 						refused++
-						if k := object.KindOf(err); k != object.Broken && k != object.Credentials {
+						if k := object.KindOf(err); k != object.Damaged && k != object.Credentials {
 							t.Errorf("%v: %v", r, err)
 						}
 						continue

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -162,6 +163,9 @@ func (s *Store) get(ctx context.Context, key string, off, n int64) ([]byte, erro
 func (s *Store) remember(key string, b []byte) (*head, error) {
 	if !isSealed(b) {
 		if !s.o.AcceptPlain {
+			if strings.HasPrefix(magic, string(b)) { // cut within it
+				return nil, errSeal
+			}
 			return nil, errPlain
 		}
 		s.heads.Add(key, nil)
@@ -208,7 +212,7 @@ func (s *Store) wrap(op object.Op, key string, err error) error {
 		e.Kind, e.Hint = object.Credentials,
 			"if the bucket was used without encryption before, set object.encryption_accept_plain; if not, somebody else has written there"
 	case errors.Is(err, errSeal):
-		e.Kind = object.Broken
+		e.Kind = object.Damaged
 	default:
 		return err
 	}
