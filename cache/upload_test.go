@@ -15,8 +15,8 @@ import (
 	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/faulty"
 	"github.com/wpfs/wpfs/fs/object/mem"
-	"github.com/wpfs/wpfs/fs/object/seal"
 	"github.com/wpfs/wpfs/fs/object/retry"
+	"github.com/wpfs/wpfs/fs/object/seal"
 )
 
 // site is a node with an uploader over a bucket that can fail.

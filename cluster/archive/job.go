@@ -65,7 +65,11 @@ func (l *lead) startJob(ctx context.Context) {
 	select {
 	case <-j.pinned:
 	case <-j.done:
-		return
+		select {
+		case <-j.pinned: // it was quick
+		default:
+			return
+		}
 	}
 	if !l.chain.known() {
 		l.chain.begin(l.cluster, l.epoch, j.at, j.hash)
