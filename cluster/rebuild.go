@@ -187,7 +187,7 @@ func (r *Rebuild) Apply(e archive.Entry) error {
 func (r *Rebuild) State() *meta.State { return r.state }
 
 // Finish makes the state the first one of cluster uuid: it records what was learned
-// of the bucket (MarkDurable, StorePack), and writes everything that a node needs to
+// of the bucket (MarkDurable, StorePack, MarkLost), and writes everything that a node needs to
 // start. term is the last one of the old log.
 func (r *Rebuild) Finish(uuid string, term uint64, learned []fs.Op) error {
 	now := fs.TimeOf(time.Now())

@@ -249,6 +249,12 @@ type Forget struct {
 	Packs  []PackID
 }
 
+// MarkLost records that content is gone: neither the object store has it, nor the
+// nodes that had it on disk. Whoever cites a chunk goes on citing it, and cannot
+// read it until the same bytes are written again, which makes it whole. Content in
+// the metadata stays, and so does what is unknown or condemned.
+type MarkLost struct{ Chunks []ChunkID }
+
 // SetLimits sets the limits of the whole file system; 0 means none.
 type SetLimits struct{ BytesMax, InodeMax uint64 }
 
@@ -303,6 +309,7 @@ func (MarkDurable) isOp()   {}
 func (StorePack) isOp()     {}
 func (Condemn) isOp()       {}
 func (Forget) isOp()        {}
+func (MarkLost) isOp()      {}
 func (SetLimits) isOp()     {}
 func (InitCluster) isOp()   {}
 func (SetSetting) isOp()    {}

@@ -218,8 +218,17 @@ func TestRestoreFromBucket(t *testing.T) {
 func TestRestoreSaysWhatIsMissing(t *testing.T) {
 	c := startOnS3(t)
 	p, mnt := c.ps[0], c.Nodes[0].Mount
+	lost := map[string][]byte{"lost.jpg": make([]byte, 2<<20), "lost.txt": make([]byte, 2<<10)} // the small one travels in the log
+	for _, b := range lost {
+		rand.NewChaCha8([32]byte{byte(len(b) >> 10)}).Read(b)
+	}
 	must(t, p, probe.Mkdir(filepath.Join(mnt, "uploads")),
-		probe.Fill(filepath.Join(mnt, "uploads/lost.jpg"), 2<<20, 1), probe.WriteFile(filepath.Join(mnt, "kept.php"), []byte("<?php")))
+		probe.WriteFile(filepath.Join(mnt, "uploads/lost.jpg"), lost["lost.jpg"]),
+		probe.WriteFile(filepath.Join(mnt, "uploads/lost.txt"), lost["lost.txt"]))
+	if err := c.Nodes[0].WaitDurable(restoreMax); err != nil { // what is kept comes into another pack
+		t.Fatal(err)
+	}
+	must(t, p, probe.WriteFile(filepath.Join(mnt, "kept.php"), []byte("<?php")))
 	leader, err := c.Leader()
 	if err != nil {
 		t.Fatal(err)
@@ -229,24 +238,45 @@ func TestRestoreSaysWhatIsMissing(t *testing.T) {
 	}
 	c.killAll(t)
 	c.wipe(t)
-	// A large chunk has a pack of its own, and the other file is in a small one.
-	if n := c.s3.Damage(t, func(key string, size int64) bool { return strings.HasPrefix(key, pack.Prefix) && size > 1<<10 }); n != 1 {
-		t.Fatalf("removed %d objects", n)
+	if n := c.s3.Damage(t, func(key string, size int64) bool { return strings.HasPrefix(key, pack.Prefix) && size > 1<<10 }); n == 0 {
+		t.Fatal("removed nothing")
 	}
 	l := c.onBucket(t)
 	r := restore(t, l, exitIncomplete, "--take-over")
-	if len(r.Missing) != 1 || r.Missing[0].Path != "uploads/lost.jpg" {
+	if len(r.Missing) != 2 || r.Missing[0].Path != "uploads/lost.jpg" || r.Missing[1].Path != "uploads/lost.txt" {
 		t.Errorf("missing are %+v", r.Missing)
 	}
-	run1(t, l)
-	q := startProbe(t, "reader")
+	stop := run1(t, l)
+	q, uploads := startProbe(t, "reader"), filepath.Join(l.dir("mnt"), "uploads")
 	if got := must(t, q, probe.ReadFile(filepath.Join(l.dir("mnt"), "kept.php")))[0]; string(got.Data) != "<?php" {
 		t.Errorf("the other file is %q", got.Data)
 	}
-	if err := q.Call(probe.ReadFile(filepath.Join(l.dir("mnt"), "uploads/lost.jpg"))).Err(); !errors.Is(err, unix.EIO) {
-		t.Errorf("reading the lost file: %v", err)
+	for name := range lost {
+		if err := q.Call(probe.ReadFile(filepath.Join(uploads, name))).Err(); !errors.Is(err, unix.EIO) {
+			t.Errorf("reading the lost file %s: %v", name, err)
+		}
 	}
-	must(t, q, probe.Unlink(filepath.Join(l.dir("mnt"), "uploads/lost.jpg")))
+	// The same bytes again are uploaded again, and make the lost files whole.
+	for name, b := range lost {
+		must(t, q, probe.WriteFile(filepath.Join(uploads, "again-"+name), b))
+	}
+	web1 := &testcluster.Node{ID: "web1", HTTP: "http://" + l.addr(7482)}
+	if err := web1.WaitDurable(restoreMax); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := os.RemoveAll(filepath.Join(l.dir("data"), "cache")); err != nil {
+		t.Fatal(err)
+	}
+	run1(t, l)
+	for name, b := range lost {
+		for _, path := range []string{"again-" + name, name} {
+			if got := must(t, q, probe.ReadFile(filepath.Join(uploads, path)))[0].Data; !bytes.Equal(got, b) {
+				t.Errorf("%s has %d bytes, not the %d that were written again", path, len(got), len(b))
+			}
+		}
+	}
+	must(t, q, probe.Unlink(filepath.Join(uploads, "lost.jpg")))
 }
 
 // TestBucketAwayAtStart: a cluster that has its bucket starts and serves without

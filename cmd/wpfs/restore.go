@@ -14,6 +14,7 @@ import (
 	"github.com/wpfs/wpfs/cluster"
 	"github.com/wpfs/wpfs/cluster/archive"
 	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/meta"
 	"github.com/wpfs/wpfs/fs/object"
 )
 
@@ -117,7 +118,9 @@ func restore(ctx context.Context, o restoreOptions, st object.Store, b *archive.
 		return nil, err
 	}
 	progress("check", 1, 1)
-	if found := re.State().Check(); len(found) > 0 {
+	// What an earlier restore had lost is found once more below.
+	found := slices.DeleteFunc(re.State().Check(), func(p meta.Problem) bool { return p.Lost })
+	if len(found) > 0 {
 		return nil, fmt.Errorf("the restored metadata breaks %d rules: %v: %w", len(found), found[:min(len(found), 5)], fs.ErrCorrupt)
 	}
 	in, err := findContent(ctx, st, re.State(), progress)

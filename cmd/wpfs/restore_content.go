@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/wpfs/wpfs/cache/pack"
@@ -14,10 +15,10 @@ import (
 
 // bucketContent is what the bucket has of the chunks that files cite.
 type bucketContent struct {
-	// lost chunks are neither there nor in the metadata.
+	// lost chunks are cited, and neither there nor in the metadata.
 	lost map[fs.ChunkID]bool
 	// learned is what the metadata does not know: content that was uploaded, or moved,
-	// after the last entry that was restored.
+	// after the last entry that was restored, and what is lost.
 	learned []fs.Op
 	// problems are packs that could not be searched, each a sentence.
 	problems []string
@@ -38,19 +39,23 @@ func findContent(ctx context.Context, st object.Store, s *meta.State, progress f
 	in := &bucketContent{lost: map[fs.ChunkID]bool{}}
 	missing := map[fs.ChunkID]fs.PackID{} // the pack that should have it; zero: none
 	var alone []fs.ChunkID
+	var uncited []fs.ChunkID // lost as well, but no file has them now
 	err = s.EachChunk(func(info fs.ChunkInfo, inline bool) error {
 		own := sizes[pack.ChunkKey(info.ID)] > 0
 		at := info.Place
+		packed := at.Pack != fs.PackID{}
+		there := own
+		if packed {
+			there = sizes[pack.Key(at.Pack)] >= int64(at.Off)+int64(at.Len)
+		}
 		switch {
-		case inline:
-		case info.Durable && at.Pack == (fs.PackID{}):
-			if !own {
-				in.lost[info.ID] = true
-			}
+		case inline, info.Durable && there, !info.Durable && info.Refs == 0:
+		case info.Refs == 0:
+			uncited = append(uncited, info.ID)
+		case info.Durable && packed:
+			missing[info.ID] = at.Pack
 		case info.Durable:
-			if sizes[pack.Key(at.Pack)] < int64(at.Off)+int64(at.Len) {
-				missing[info.ID] = at.Pack
-			}
+			in.lost[info.ID] = true
 		case own:
 			if alone = append(alone, info.ID); len(alone) == markAtOnce {
 				in.learned = append(in.learned, fs.MarkDurable{Chunks: alone})
@@ -72,6 +77,11 @@ func findContent(ctx context.Context, st object.Store, s *meta.State, progress f
 	}
 	for id := range missing {
 		in.lost[id] = true
+	}
+	// Or the same bytes, written again, would be taken for what the bucket has.
+	gone := slices.AppendSeq(uncited, maps.Keys(in.lost))
+	for part := range slices.Chunk(gone, markAtOnce) {
+		in.learned = append(in.learned, fs.MarkLost{Chunks: part})
 	}
 	return in, nil
 }

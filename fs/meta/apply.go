@@ -73,6 +73,8 @@ func (t *tx) execCluster(op fs.Op) error {
 		return t.condemn(o)
 	case fs.Forget:
 		return t.forgetGarbage(o)
+	case fs.MarkLost:
+		return t.markLost(o)
 	case fs.SetLimits:
 		t.sys.bytesMax, t.sys.inodeMax = o.BytesMax, o.InodeMax
 		return nil

@@ -13,6 +13,9 @@ const ProblemsMax = 1000
 type Problem struct {
 	Where string // the record or the number in question
 	What  string // what is wrong with it
+	// Lost: nobody has the content of this chunk. All records are right then, if
+	// fs.MarkLost said so.
+	Lost bool
 }
 
 func (p Problem) String() string { return p.Where + ": " + p.What }
@@ -30,13 +33,13 @@ func (p Problem) String() string { return p.Where + ": " + p.What }
 // their chunks; a file's Bytes is their sum. A chunk's references are the extents
 // that cite it; it is in the list of those to be uploaded if it is cited and not
 // durable; inline content is there, fits its hash and is cited; what is neither inline nor
-// durable has holders. Extended attributes belong to inodes and keep the limits.
+// durable has holders, or is lost. Extended attributes belong to inodes and keep the limits.
 // Usage is the sum over the inodes. Stored results belong to live sessions and to
 // their windows. No index in any record is above the applied one.
 func (s *State) Check() []Problem {
 	snap, err := s.kv.Snapshot()
 	if err != nil {
-		return []Problem{{"store", err.Error()}}
+		return []Problem{{Where: "store", What: err.Error()}}
 	}
 	c := &checker{reader: reader{snap}, inodes: map[fs.Ino]*inodeFacts{}, chunks: map[fs.ChunkID]*chunkFacts{}}
 	for _, step := range []func(){
@@ -49,7 +52,7 @@ func (s *State) Check() []Problem {
 	if err := snap.Close(); err != nil {
 		c.report("store", "%v", err)
 	}
-	return c.problems
+	return append(c.problems, c.lost...)
 }
 
 // inodeFacts is what an inode record says and what others say about the inode.
@@ -68,6 +71,7 @@ type inodeFacts struct {
 type checker struct {
 	reader
 	problems []Problem
+	lost     []Problem // told last: many of them must not hide the others
 	applied  fs.Index
 	inodes   map[fs.Ino]*inodeFacts
 	order    []fs.Ino // of inodes, ascending
@@ -76,7 +80,7 @@ type checker struct {
 
 func (c *checker) report(where, format string, a ...any) {
 	if len(c.problems) < ProblemsMax {
-		c.problems = append(c.problems, Problem{where, fmt.Sprintf(format, a...)})
+		c.problems = append(c.problems, Problem{Where: where, What: fmt.Sprintf(format, a...)})
 	}
 }
 

@@ -114,7 +114,7 @@ func (c *checker) checkUndurable() {
 func (c *checker) checkFacts() {
 	for _, id := range c.sortedChunks() {
 		ch, where := c.chunks[id], "chunk "+id.String()
-		if owed := !ch.durable && ch.refs > 0; ch.undurable != owed {
+		if owed := !ch.durable && ch.refs > 0 && !ch.lost(); ch.undurable != owed {
 			c.report(where, "durable: %t, %d references, in the list of those to be uploaded: %t", ch.durable, ch.refs, ch.undurable)
 		}
 		if ch.inline != ch.content {
@@ -132,8 +132,8 @@ func (c *checker) checkChunks() {
 		if ch.inline && (ch.durable || ch.refs == 0) {
 			c.report(where, "inline with %d references, durable: %t", ch.refs, ch.durable)
 		}
-		if !ch.inline && !ch.durable && len(ch.holders) == 0 {
-			c.report(where, "nobody has it")
+		if ch.lost() && len(c.lost) < ProblemsMax {
+			c.lost = append(c.lost, Problem{Where: where, What: "nobody has it", Lost: true})
 		}
 		if ch.condemned != 0 && (ch.refs > 0 || ch.condemned <= id.Gen || ch.condemned > c.applied) {
 			c.report(where, "condemned at %d with %d references, %d is applied", ch.condemned, ch.refs, c.applied)

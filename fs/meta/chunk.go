@@ -34,8 +34,8 @@ func (t *tx) citeData(b []byte) (fs.ChunkID, error) {
 		id = fs.ChunkID{Hash: h, Gen: t.at}
 		r = chunkRecord{size: uint32(len(b))}
 	}
-	if r.refs == 0 && !r.durable {
-		t.o.put(keyUndurable(id), []byte{recordVersion}) // it is new, or left the backlog with its last reference
+	if !r.durable && (r.refs == 0 || r.lost()) {
+		t.o.put(keyUndurable(id), []byte{recordVersion}) // it is new, left the backlog with its last reference, or was lost
 	}
 	// Keep the bytes here until the object store has them, even if some nodes had
 	// them on disk: those may be gone, and here they are.
@@ -69,7 +69,7 @@ func (t *tx) citeHeld(p *fs.Piece) (fs.ChunkID, error) {
 	if !safe {
 		r.holders = nil // those of an uncited chunk may have dropped it
 	}
-	if r.refs == 0 && !r.durable {
+	if !r.durable && (r.refs == 0 || r.lost() && len(p.Holders) > 0) {
 		t.o.put(keyUndurable(id), []byte{recordVersion})
 	}
 	if !r.durable {
@@ -143,6 +143,32 @@ func (t *tx) markDurable(o fs.MarkDurable) error {
 	}
 	return nil
 }
+
+// markLost records that nobody has chunks any more. Nobody can upload them either,
+// so they are not in the list of those that wait for it until they are written again.
+func (t *tx) markLost(o fs.MarkLost) error {
+	for _, id := range o.Chunks {
+		r, ok, err := t.chunk(id)
+		if err != nil {
+			return err
+		}
+		if !ok || r.condemned != 0 || !r.durable && len(r.holders) == 0 {
+			continue
+		}
+		if err := t.leavePack(r.place, true, true); err != nil {
+			return err
+		}
+		r.durable, r.place, r.holders = false, fs.Place{}, nil
+		if r.lost() {
+			t.o.del(keyUndurable(id))
+		}
+		t.o.put(keyChunk(kindChunk, id), r.encode())
+	}
+	return nil
+}
+
+// lost tells that nobody has the chunk.
+func (r *chunkRecord) lost() bool { return !r.durable && !r.inline && len(r.holders) == 0 }
 
 // becomeDurable changes r, which the caller writes, and what lists the chunk.
 func (t *tx) becomeDurable(id fs.ChunkID, r *chunkRecord) error {

@@ -44,7 +44,8 @@ const (
 	opRecordShipped
 	opAdoptCluster
 	opSetSetting
-	opLast = opSetSetting
+	opMarkLost
+	opLast = opMarkLost
 )
 
 // EncodeCommand returns c's bytes. It panics if c.Op is nil or of a type that

@@ -175,6 +175,12 @@ func (e *enc) opGarbage(op fs.Op) {
 	case fs.Forget:
 		e.u8(opForget)
 		e.chunksAndPacks(o.Chunks, o.Packs)
+	case fs.MarkLost:
+		e.u8(opMarkLost)
+		e.uint(uint64(len(o.Chunks)))
+		for _, c := range o.Chunks {
+			e.chunk(c)
+		}
 	default:
 		panic(fmt.Sprintf("meta: encode command: %T is not an operation", op))
 	}
@@ -242,6 +248,8 @@ func (d *dec) opCluster(code byte) fs.Op {
 		return fs.Condemn{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
 	case opForget:
 		return fs.Forget{Chunks: list(d, chunkMin, d.chunk), Packs: list(d, len(fs.PackID{}), d.pack)}
+	case opMarkLost:
+		return fs.MarkLost{Chunks: list(d, chunkMin, d.chunk)}
 	case opSetSetting:
 		return fs.SetSetting{Key: d.str(), Old: d.optBytes(), Value: d.optBytes()}
 	}

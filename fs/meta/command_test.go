@@ -61,6 +61,7 @@ func samples() map[string]fs.Command {
 
 		"recordshipped": fs.RecordShipped{Index: 1 << 40, Oldest: 77},
 		"adoptcluster":  fs.AdoptCluster{UUID: "6f1f5f8e-0000-4000-8000-000000000001"},
+		"marklost":      fs.MarkLost{Chunks: []fs.ChunkID{{Hash: hash, Gen: 77}, {Gen: 1 << 40}}},
 		"setsetting":    fs.SetSetting{Key: "acme/file/x", Old: []byte("old"), Value: []byte{0, 1}},
 	}
 	all := map[string]fs.Command{}

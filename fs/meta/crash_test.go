@@ -93,7 +93,7 @@ func (h *history) is(s *meta.State) {
 	if got != want || s.StateHash() != h.s.StateHash() {
 		h.t.Fatalf("the store says %d is applied, but it is not the state after entry %d", s.Applied(), h.s.Applied())
 	}
-	if p := s.Check(); len(p) > 0 {
+	if p := broken(s); len(p) > 0 {
 		h.t.Fatal(p)
 	}
 }

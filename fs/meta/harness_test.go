@@ -3,6 +3,7 @@ package meta_test
 import (
 	"errors"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/wpfs/wpfs/fs"
@@ -17,6 +18,7 @@ type rig struct {
 	now fs.Time
 	// keys of the last command
 	keys []fs.Key
+	lost bool // a command has marked content as lost
 }
 
 var (
@@ -48,10 +50,22 @@ func (r *rig) command(c fs.Command) fs.Result {
 		r.t.Errorf("%T was refused but changed %v", c.Op, keys)
 	}
 	r.keys = keys
-	if p := r.s.Check(); len(p) > 0 {
+	if _, lost := c.Op.(fs.MarkLost); lost {
+		r.lost = true
+	}
+	check := r.s.Check
+	if r.lost {
+		check = func() []meta.Problem { return broken(r.s) }
+	}
+	if p := check(); len(p) > 0 {
 		r.t.Fatalf("after %T: %v", c.Op, p)
 	}
 	return results[0]
+}
+
+// broken is what Check finds, without content that is lost by fs.MarkLost.
+func broken(s *meta.State) []meta.Problem {
+	return slices.DeleteFunc(s.Check(), func(p meta.Problem) bool { return p.Lost })
 }
 
 // must is do for an operation that succeeds.

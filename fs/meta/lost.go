@@ -7,8 +7,9 @@ import (
 	"github.com/wpfs/wpfs/fs"
 )
 
-// EachChunk calls f for every chunk that extents cite; Inline is not filled, but
-// inline tells whether the metadata has the content. f must not use the State.
+// EachChunk calls f for every chunk that extents cite or may cite again: all that
+// are not condemned. Inline is not filled, but inline tells whether the metadata
+// has the content. f must not use the State.
 func (s *State) EachChunk(f func(info fs.ChunkInfo, inline bool) error) error {
 	snap, err := s.kv.Snapshot()
 	if err != nil {
@@ -19,7 +20,7 @@ func (s *State) EachChunk(f func(info fs.ChunkInfo, inline bool) error) error {
 	lo := []byte{kindChunk}
 	err = snap.Scan(lo, after(lo), func(k, v []byte) bool {
 		r, err := decodeChunk(v)
-		if err == nil && r.refs > 0 {
+		if err == nil && r.condemned == 0 {
 			err = f(r.info(chunkOfKey(k)), r.inline)
 		}
 		failed = err

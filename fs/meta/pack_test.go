@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/wpfs/wpfs/fs"
@@ -171,6 +172,69 @@ func TestOrphanedPack(t *testing.T) {
 	}
 }
 
+// TestLostContentComesBack: content that is lost is nobody's, until the same bytes
+// are written again, whichever way.
+func TestLostContentComesBack(t *testing.T) {
+	r := newPackRig(t, 3)
+	backlog := func() int {
+		t.Helper()
+		list, err := r.s.Undurable(fs.ChunkID{}, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	r.write(0, "aaa", "n1")
+	r.write(1, "bbb", "n1")
+	a, b := r.chunk(0).ID, r.chunk(1).ID
+	r.must(store(fs.PackID{1}, fs.Placed{Chunk: a, Len: 67}, fs.Placed{Chunk: b, Off: 67, Len: 67}))
+	r.must(fs.MarkLost{Chunks: []fs.ChunkID{a, {Gen: 1}}})
+	if c := r.chunk(0); c.Durable || c.Place != (fs.Place{}) || len(c.Holders) > 0 || backlog() != 0 {
+		t.Errorf("lost: %+v, %d to be uploaded", c, backlog())
+	}
+	if p := r.pack(fs.PackID{1}); p.Chunks != 1 || p.Live != 1 || p.LiveBytes != 67 {
+		t.Errorf("its pack: %+v", p)
+	}
+	if p := r.s.Check(); len(p) != 1 || !p[0].Lost || !strings.Contains(p[0].String(), "nobody has it") {
+		t.Errorf("the check says %v", p)
+	}
+	if res := r.write(2, "aaa"); res.Kind != fs.OK || backlog() != 0 { // a copy of what is lost is lost
+		t.Errorf("copied: %v, %d to be uploaded", res.Kind, backlog())
+	}
+	r.write(2, "aaa", "n2")
+	if c := r.chunk(0); c.ID != a || fmt.Sprint(c.Holders) != "[n2]" || backlog() != 1 {
+		t.Errorf("written again: %+v, %d to be uploaded", c, backlog())
+	}
+	r.must(fs.MarkLost{Chunks: []fs.ChunkID{a}}) // it was not durable
+	if c := r.chunk(0); len(c.Holders) > 0 || backlog() != 0 {
+		t.Errorf("lost again: %+v, %d to be uploaded", c, backlog())
+	}
+	again := fs.Publish{Ino: r.files[2], Pieces: []fs.Piece{text(0, "aaa")}}
+	r.must(again)
+	if c := r.chunk(0); c.ID != a || string(c.Inline) != "aaa" || backlog() != 1 {
+		t.Errorf("written again into the log: %+v, %d to be uploaded", c, backlog())
+	}
+	r.write(2, "aaa", "n2")
+	r.must(fs.MarkLost{Chunks: []fs.ChunkID{a}})
+	if c := r.chunk(0); len(c.Holders) > 0 || string(c.Inline) != "aaa" || backlog() != 1 {
+		t.Errorf("what is in the log is not lost: %+v, %d to be uploaded", c, backlog())
+	}
+	r.must(store(fs.PackID{2}, fs.Placed{Chunk: a, Len: 67}))
+	if c := r.chunk(0); !c.Durable || c.Place.Pack != (fs.PackID{2}) {
+		t.Errorf("uploaded: %+v", c)
+	}
+	// What nothing cites can be lost, too: the next writer must bring it.
+	r.clear(1)
+	r.must(fs.MarkLost{Chunks: []fs.ChunkID{b}})
+	if res := r.write(1, "bbb"); res.Kind != fs.ErrInvalid {
+		t.Errorf("a lost chunk that nothing cites is cited without a copy: %v", res.Kind)
+	}
+	r.write(1, "bbb", "n3")
+	if c := r.chunk(1); c.ID != b || fmt.Sprint(c.Holders) != "[n3]" || backlog() != 1 {
+		t.Errorf("%+v, %d to be uploaded", c, backlog())
+	}
+}
+
 func TestBadPacksAreRefused(t *testing.T) {
 	r := newPackRig(t, 0)
 	for what, op := range map[string]fs.StorePack{
@@ -256,6 +320,14 @@ func (m *toy) store(o fs.StorePack) {
 			continue
 		}
 		c.durable, c.in, c.len = true, o.Pack, x.Len
+	}
+}
+
+func (m *toy) lose(o fs.MarkLost) {
+	for _, id := range o.Chunks {
+		if c := m.chunks[id]; c != nil && !c.condemned {
+			c.durable, c.in, c.len = false, fs.PackID{}, 0
+		}
 	}
 }
 
@@ -373,6 +445,10 @@ func TestPacksAgainstToy(t *testing.T) {
 				}
 			}
 			m.store(o)
+			r.must(o)
+		case n < 9 && rnd.IntN(8) == 0:
+			o := fs.MarkLost{Chunks: some()}
+			m.lose(o)
 			r.must(o)
 		case n < 9:
 			o := fs.Condemn{Chunks: some(), Packs: []fs.PackID{pack()}}

@@ -294,7 +294,22 @@ func (s *Script) storePack() fs.Op {
 	return o
 }
 
+func (s *Script) markLost() fs.Op {
+	o := fs.MarkLost{Chunks: []fs.ChunkID{{Gen: 1}}}
+	if s.Chunks != nil {
+		for _, c := range s.Chunks() {
+			if s.rnd.IntN(3) == 0 {
+				o.Chunks = append(o.Chunks, c.ID)
+			}
+		}
+	}
+	return o
+}
+
 func (s *Script) garbageOp() fs.Op {
+	if s.rnd.IntN(4) == 0 {
+		return s.markLost()
+	}
 	var chunks []fs.ChunkID
 	if s.Chunks != nil {
 		for _, c := range s.Chunks() {
