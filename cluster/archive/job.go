@@ -39,6 +39,7 @@ type job struct {
 	done   chan struct{} // closed at the end; what follows does not change then
 	m      *Manifest
 	kept   []*Manifest // in the bucket after it
+	swept  bool        // nothing of older epochs is left there
 	err    error
 }
 
@@ -91,6 +92,7 @@ func (l *lead) reap() {
 	l.job = nil
 	if j.kept != nil {
 		l.snaps, l.made = j.kept, j.m.Time
+		l.older = l.older && !j.swept
 	}
 	if l.jobErr = j.err; j.err != nil {
 		pause := l.s.o.Backoff
@@ -133,6 +135,7 @@ func (s *Shipper) snapshot(ctx context.Context, j *job, known []*Manifest) error
 	if kept != nil {
 		j.kept = kept
 	}
+	j.swept = err == nil && len(kept) > 1
 	if err != nil { // the snapshot is there all the same
 		s.o.Log.Warn("old snapshots and log could not be deleted from the bucket; the next snapshot does it", "err", err)
 	}

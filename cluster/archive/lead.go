@@ -21,6 +21,7 @@ type lead struct {
 	lost     bool // what is known is wrong: begin again
 	chain    chain
 	snaps    []*Manifest // in the bucket, oldest first
+	older    bool        // states of older epochs may be in the bucket, too
 	sinceRaw int64       // bytes of log shipped since the newest
 	changed  bool        // anything shipped since the newest
 	made     time.Time   // of the newest
@@ -85,7 +86,8 @@ func (l *lead) publish(ctx context.Context) {
 	}
 }
 
-// reach is what could be restored from the bucket now.
+// reach is what could be restored from the bucket now. Nothing is known of how far
+// the states of older epochs go back.
 func (l *lead) reach() (shipped, snapshot, oldest fs.Index) {
 	if len(l.snaps) == 0 {
 		return 0, 0, 0
@@ -94,6 +96,9 @@ func (l *lead) reach() (shipped, snapshot, oldest fs.Index) {
 	shipped, snapshot, oldest = newest.Index, newest.Index, l.snaps[0].Index
 	if l.chain.known() && l.chain.anchored(l.snaps) {
 		shipped = max(shipped, l.chain.next-1)
+	}
+	if l.older {
+		oldest = 0
 	}
 	return shipped, snapshot, oldest
 }
@@ -108,6 +113,9 @@ func (l *lead) attach(ctx context.Context) error {
 		return err
 	}
 	l.snaps = snaps
+	if l.older, err = hasOlder(ctx, st, l.epoch); err != nil {
+		return err
+	}
 	if n := len(snaps); n > 0 {
 		l.made = snaps[n-1].Time
 		l.chain.resume(snaps[n-1])

@@ -65,6 +65,26 @@ func lastSegment(ctx context.Context, st object.Store, epoch uint64, from fs.Ind
 	return last, nil
 }
 
+// hasOlder tells whether anything of an older epoch is in the bucket. Keys are listed
+// in the order of epochs.
+func hasOlder(ctx context.Context, st object.Store, epoch uint64) (bool, error) {
+	for _, prefix := range []string{snapPrefix, logPrefix} {
+		for info, err := range st.List(ctx, prefix, "") {
+			if err != nil {
+				return false, err
+			}
+			p, ok := parseKey(info.Key)
+			if ok && p.epoch < epoch {
+				return true, nil
+			}
+			if ok {
+				break
+			}
+		}
+	}
+	return false, nil
+}
+
 // garbageAge is how old an object of a snapshot without a manifest must be before
 // it is deleted: until then another leader may be making one of it.
 const garbageAge = time.Hour

@@ -293,6 +293,47 @@ func TestOldEpochGoes(t *testing.T) {
 	}
 }
 
+// TestOldEpochIsPinned: while a state of an older epoch can be restored, nobody says
+// from which one of the new epoch on nothing else can; not after a failure to delete
+// it either, nor under the next leader.
+func TestOldEpochIsPinned(t *testing.T) {
+	w, st := newWorld("c1"), faulty.New(mem.New())
+	w.write("a")
+	w.lead(t, st).tick(t.Context())
+	o, version, err := ReadOwner(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Cluster, o.Epoch, o.Restored = "c2", o.Epoch+1, true
+	if err := TakeOver(t.Context(), st, o, version); err != nil {
+		t.Fatal(err)
+	}
+	w.uuid, w.oldest = "c2", 0
+	le := w.lead(t, st)
+	st.Inject(faulty.Fault{Op: object.OpDelete, Times: 2, Kind: object.Busy})
+	pinned := 0
+	for i := range 60 {
+		w.write(fmt.Sprintf("entry %d of the new epoch, long enough", i))
+		if i%7 == 6 {
+			w.elect()
+			le.l.end()
+			le = w.lead(t, st)
+		}
+		le.tick(t.Context())
+		old := append(keys(t, st, epochDir(snapPrefix, 1)), keys(t, st, epochDir(logPrefix, 1))...)
+		if len(old) == 0 {
+			break
+		}
+		pinned++
+		if s := le.Status(); s.Oldest != 0 || w.oldest != 0 {
+			t.Fatalf("the oldest state is said to be %d, recorded as %d, with %d objects of the old epoch", s.Oldest, w.oldest, len(old))
+		}
+	}
+	if s := le.Status(); pinned < 3 || s.Oldest == 0 || w.oldest != s.Oldest {
+		t.Errorf("pinned for %d steps; then %d is said to be the oldest, and recorded as %d", pinned, s.Oldest, w.oldest)
+	}
+}
+
 // TestRolledBack: all nodes are back at an older state; the bucket keeps what it has.
 func TestRolledBack(t *testing.T) {
 	for _, row := range []struct {
