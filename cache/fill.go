@@ -85,6 +85,12 @@ func (t *Tier) fetch(ctx context.Context, chunk fs.ChunkInfo, local error) ([]by
 		}
 	}
 	b, err := t.ask(ctx, chunk, t.sources(chunk), local)
+	if err != nil && ctx.Err() == nil {
+		if now, moved := t.moved(chunk); moved {
+			chunk = now
+			b, err = t.ask(ctx, chunk, t.sources(chunk), local)
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, interrupted(h, ctx)
@@ -103,6 +109,24 @@ func (t *Tier) fetch(ctx context.Context, chunk fs.ChunkInfo, local error) ([]by
 		t.log.Warn("content that was fetched cannot be kept on the disk: the next reader fetches it again", "error", err)
 	}
 	return b, nil
+}
+
+// moved looks up where the object store has a chunk by now, if that is not what its
+// reader was told: since then it may have been uploaded and dropped by its holders,
+// or moved into another pack.
+func (t *Tier) moved(was fs.ChunkInfo) (now fs.ChunkInfo, moved bool) {
+	infos, err := t.chunks(was.ID.Hash)
+	if err != nil {
+		t.log.Warn("where a chunk is now cannot be looked up", "chunk", was.ID, "error", err)
+		return now, false
+	}
+	for _, now := range slices.Backward(infos) {
+		tried := was.Durable && now.Place == was.Place && now.ID == was.ID
+		if now.Durable && now.Size == was.Size && !tried {
+			return now, true
+		}
+	}
+	return now, false
 }
 
 // owes tells whether this node's copy must survive a power cut: the others rely

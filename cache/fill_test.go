@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wpfs/wpfs/cache/pack"
 	"github.com/wpfs/wpfs/fs"
+	"github.com/wpfs/wpfs/fs/object"
 	"github.com/wpfs/wpfs/fs/object/faulty"
 	"github.com/wpfs/wpfs/fs/object/mem"
 )
@@ -55,6 +57,63 @@ func TestFlightThatComesTooLate(t *testing.T) {
 	wantBytes(t, "fill", got, err, b)
 	if n := c.fetched(); n != 0 {
 		t.Errorf("%d fetches", n)
+	}
+}
+
+// TestChunkMovesWhileItIsRead: the reader's plan is older than the upload of the chunk,
+// or its move to another pack, and the copies that it knows of are gone.
+func TestChunkMovesWhileItIsRead(t *testing.T) {
+	b := content(1, 1000)
+	var old, now pack.Builder
+	was := infoOf(b, 1, "b")
+	now.Add(infoOf(content(2, 500), 2).ID, content(2, 500))
+	for _, p := range []*pack.Builder{&old, &now} {
+		if !p.Add(was.ID, b) {
+			t.Fatal("no room")
+		}
+	}
+	place := func(id fs.PackID, p *pack.Builder) fs.Place {
+		e := p.Entries()[len(p.Entries())-1]
+		return fs.Place{Pack: id, Off: e.Off, Len: e.Len}
+	}
+	gone, there := pack.NewID(), pack.NewID()
+	is, packed := was, was
+	is.Durable, is.Place = true, place(there, &now)
+	packed.Durable, packed.Place = true, place(gone, &old)
+	st := mem.New()
+	if err := st.Put(t.Context(), pack.Key(there), now.Finish(there), object.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name  string
+		plan  fs.ChunkInfo
+		known []fs.ChunkInfo
+		asks  int // of the metadata
+		ok    bool
+	}{
+		{"uploaded", was, []fs.ChunkInfo{is}, 1, true},
+		{"moved", packed, []fs.ChunkInfo{is}, 1, true},
+		{"as it was", packed, []fs.ChunkInfo{packed}, 1, false},
+		{"not uploaded", was, []fs.ChunkInfo{was}, 1, false},
+		{"not cited any more", packed, nil, 1, false},
+		{"found at once", is, []fs.ChunkInfo{is}, 0, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			asks := 0
+			tier := tierOf(t, newCluster(t, "a", "b"), "a", func(o *TierOptions) {
+				o.Store = st
+				o.Chunks = func(fs.Hash) ([]fs.ChunkInfo, error) { asks++; return row.known, nil }
+			})
+			got, err := read(t.Context(), tier, row.plan)
+			if row.ok {
+				wantBytes(t, "read", got, err, b)
+			} else {
+				wantKind(t, "read", err, fs.ErrIO)
+			}
+			if failed := tier.Stats().FillsFailed; asks != row.asks || (failed == 0) != row.ok {
+				t.Errorf("%d questions, want %d; %d failures", asks, row.asks, failed)
+			}
+		})
 	}
 }
 
