@@ -2,6 +2,7 @@ package cache
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/wpfs/wpfs/fs"
@@ -102,6 +103,39 @@ func TestQuarantineIsBounded(t *testing.T) {
 	entries, err := os.ReadDir(d.path(quarantineDir))
 	if err != nil || len(entries) != limit {
 		t.Errorf("%d files are in quarantine, %v; want %d", len(entries), err, limit)
+	}
+}
+
+// TestPromisedFileIsNeverRemoved: with a full quarantine, and with one that takes
+// nothing, what is left of a copy that others rely on stays.
+func TestPromisedFileIsNeverRemoved(t *testing.T) {
+	h := newHoldings()
+	d := reopen(t, newDisk(t), DiskOptions{QuarantineMax: 1, Holdings: h})
+	faults := newFaultFiles(0)
+	faults.files, d.o.files = d.o.files, faults
+	for i, promised := range []bool{false, true, false, true} {
+		c := mustPut(t, d, content(i, 100), false)
+		h.commit(d, c, promised, !promised)
+		damage(t, d, c, damages[0].do)
+		if i == 3 {
+			faults.fails = func(op, _ string) error {
+				if op == "rename" {
+					return errFault
+				}
+				return nil
+			}
+		}
+		d.known.forget(c)
+		d.open.drop(c)
+		_, err := d.Fetch(c)
+		wantKind(t, "Fetch", err, fs.ErrCorrupt)
+		kept, err := filepath.Glob(d.path(quarantineDir, c.String()+"-*"))
+		if err != nil || (len(kept) == 1) != (i < 2) {
+			t.Errorf("chunk %d, promised: %t: %d files in quarantine, %v", i, promised, len(kept), err)
+		}
+		if _, err := os.Stat(d.chunkPath(c)); (err == nil) != (i == 3) {
+			t.Errorf("chunk %d, promised: %t: its file: %v", i, promised, err)
+		}
 	}
 }
 

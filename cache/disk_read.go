@@ -155,7 +155,11 @@ var errStuck = errors.New("the damaged file cannot be moved away")
 // name, from a put meanwhile, stays. It fails with errStuck.
 func (d *Disk) quarantine(c *chunkFile, why error) error {
 	d.corrupt.Add(1)
-	kept, err := d.moveAway(c)
+	promised := false
+	if d.o.Holdings != nil {
+		promised, _ = d.o.Holdings.CopyOf(c.hash)
+	}
+	kept, err := d.moveAway(c, promised)
 	d.o.OnCorrupt(c.hash)
 	d.o.Log.Error("a chunk's file is damaged and not used any more; another copy will be fetched. Check the disk if this happens again",
 		"chunk", c.hash, "kept_as", kept, "error", why)
@@ -166,8 +170,9 @@ func (d *Disk) quarantine(c *chunkFile, why error) error {
 }
 
 // moveAway returns the file's new path, or "" if it was removed or is not the
-// chunk's any more.
-func (d *Disk) moveAway(c *chunkFile) (kept string, err error) {
+// chunk's any more. One that was promised is never removed, however full the
+// quarantine is: what is left of it may be all there is.
+func (d *Disk) moveAway(c *chunkFile, promised bool) (kept string, err error) {
 	s := d.shardOf(c.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,12 +186,16 @@ func (d *Disk) moveAway(c *chunkFile) (kept string, err error) {
 		return "", err
 	}
 	d.known.forget(c.hash)
-	if d.quarantined.Load() < int64(d.o.QuarantineMax) {
+	if promised || d.quarantined.Load() < int64(d.o.QuarantineMax) {
 		kept = d.path(quarantineDir, fmt.Sprintf("%s-%d", c.hash, st.ino))
-		if d.o.files.Rename(path, kept) == nil {
+		err := d.o.files.Rename(path, kept)
+		if err == nil {
 			d.quarantined.Add(1)
 			d.index.Remove(c.hash)
 			return kept, nil
+		}
+		if promised {
+			return "", err
 		}
 	}
 	if err := d.o.files.Remove(path); err != nil {

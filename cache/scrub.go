@@ -63,7 +63,8 @@ type scrubState struct {
 	Bytes    int64     `json:"bytes"`
 	Damaged  int64     `json:"damaged"`
 	Mended   int64     `json:"mended"`
-	Names    []string  `json:"names,omitempty"` // of damaged chunks, the first ones
+	Unread   int64     `json:"unread,omitempty"` // files that could not be read to their end
+	Names    []string  `json:"names,omitempty"`  // of damaged chunks, the first ones
 }
 
 // ScrubStatus tells of the pass that goes on, or of the last one.
@@ -74,6 +75,7 @@ type ScrubStatus struct {
 	Chunks, Bytes     int64 // read
 	TotalBytes        int64 // on the disk
 	Damaged, Mended   int64
+	Unread            int64    // files that could not be read; the next pass tries again
 	Names             []string // of damaged chunks, the first ones
 }
 
@@ -124,7 +126,7 @@ func (s *Scrubber) Status() ScrubStatus {
 	defer s.mu.Unlock()
 	p := s.pass
 	return ScrubStatus{Running: !p.Started.IsZero() && p.Finished.IsZero(), Asked: s.rate > 0, Started: p.Started, Finished: p.Finished,
-		Chunks: p.Chunks, Bytes: p.Bytes, TotalBytes: total, Damaged: p.Damaged, Mended: p.Mended, Names: slices.Clone(p.Names)}
+		Chunks: p.Chunks, Bytes: p.Bytes, TotalBytes: total, Damaged: p.Damaged, Mended: p.Mended, Unread: p.Unread, Names: slices.Clone(p.Names)}
 }
 
 // Run scrubs and mends until ctx ends; it returns nil then.
@@ -197,8 +199,11 @@ func (s *Scrubber) passOnce(ctx context.Context) {
 			if !ok || after != "" && bytes.Compare(h[:], from[:]) <= 0 {
 				continue
 			}
-			n, damaged := s.disk.scrub(ctx, h, limit)
-			if ctx.Err() != nil || !s.noted(ctx, mine, h, n, damaged) {
+			n, damaged, err := s.disk.scrub(ctx, h, limit)
+			if err != nil && ctx.Err() == nil {
+				s.o.Log.Error("a chunk's file cannot be read; it stays, and the next scrub tries again. Check the disk", "chunk", h, "error", err)
+			}
+			if ctx.Err() != nil || !s.noted(ctx, mine, h, n, damaged, err != nil) {
 				return
 			}
 			if time.Since(saved) >= scrubSave {
@@ -223,7 +228,7 @@ func (s *Scrubber) speed() rate.Limit {
 
 // noted counts a chunk that was read, and mends it; false if another pass has
 // begun.
-func (s *Scrubber) noted(ctx context.Context, mine time.Time, h fs.Hash, n int64, damaged bool) bool {
+func (s *Scrubber) noted(ctx context.Context, mine time.Time, h fs.Hash, n int64, damaged, unread bool) bool {
 	mended := damaged && s.mendOne(ctx, h) == nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,6 +239,9 @@ func (s *Scrubber) noted(ctx context.Context, mine time.Time, h fs.Hash, n int64
 	p.After = h.String()
 	p.Chunks++
 	p.Bytes += n
+	if unread {
+		p.Unread++
+	}
 	if damaged {
 		p.Damaged++
 		if len(p.Names) < scrubNames {
@@ -256,7 +264,7 @@ func (s *Scrubber) finish(mine time.Time) {
 	p := s.pass
 	s.mu.Unlock()
 	s.save()
-	s.o.Log.Info("the cache was read once over", "chunks", p.Chunks, "bytes", p.Bytes, "damaged", p.Damaged, "mended", p.Mended,
+	s.o.Log.Info("the cache was read once over", "chunks", p.Chunks, "bytes", p.Bytes, "damaged", p.Damaged, "mended", p.Mended, "unread", p.Unread,
 		"took", p.Finished.Sub(p.Started).Round(time.Second))
 }
 
@@ -313,11 +321,12 @@ func (d *Disk) isGood(h fs.Hash) bool {
 
 // scrub reads a chunk's file from the disk, whatever is known of it, no faster
 // than limit. It returns how many bytes it has read, and whether they were wrong:
-// then the file is not used any more.
-func (d *Disk) scrub(ctx context.Context, h fs.Hash, limit *rate.Limiter) (n int64, damaged bool) {
+// then the file is not used any more. A file that cannot be read stays: a disk that
+// does not answer, or a process without descriptors, says nothing about its bytes.
+func (d *Disk) scrub(ctx context.Context, h fs.Hash, limit *rate.Limiter) (n int64, damaged bool, err error) {
 	f, err := d.o.files.Open(d.chunkPath(h))
 	if errors.Is(err, os.ErrNotExist) || d.closed.Load() {
-		return 0, false
+		return 0, false, nil
 	}
 	var st stat
 	if err == nil {
@@ -328,8 +337,11 @@ func (d *Disk) scrub(ctx context.Context, h fs.Hash, limit *rate.Limiter) (n int
 			f.Forget()
 		}
 	}
-	if err == nil || ctx.Err() != nil || st.ino == 0 {
-		return st.size, false
+	if err == nil {
+		return st.size, false, nil
+	}
+	if !errors.Is(err, fs.ErrCorrupt) {
+		return 0, false, err
 	}
 	// A handle that is open has read pages that may have been good.
 	err = d.quarantine(&chunkFile{hash: h, stat: st}, err)
@@ -337,7 +349,7 @@ func (d *Disk) scrub(ctx context.Context, h fs.Hash, limit *rate.Limiter) (n int
 	if err != nil {
 		d.o.Log.Error("a damaged file stays where it is", "chunk", h, "error", err)
 	}
-	return st.size, true
+	return st.size, true, nil
 }
 
 func (d *Disk) hashSlowly(ctx context.Context, f file, h fs.Hash, size int64, limit *rate.Limiter) error {

@@ -98,6 +98,47 @@ func TestScrubMends(t *testing.T) {
 	}
 }
 
+// TestScrubOfUnreadableFiles: a file that cannot be opened or read is counted and stays
+// where it is, and the next pass tries again.
+func TestScrubOfUnreadableFiles(t *testing.T) {
+	for _, step := range []string{"open", "fstat", "read"} {
+		t.Run(step, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScrubbed(t, mem.New())
+				d := s.disks["a"]
+				h := mustPut(t, d, content(1, 3000), true)
+				faults, works := newFaultFiles(0), d.o.files
+				faults.fails = func(op, _ string) error {
+					if op == step {
+						return errFault
+					}
+					return nil
+				}
+				d.o.files = faults
+				sc := s.scrubber(t, 0)
+				sc.Start(0)
+				stop := running(t, sc.Run)
+				time.Sleep(time.Minute)
+				if st := sc.Status(); st.Running || st.Unread != 1 || st.Damaged != 0 {
+					t.Errorf("%+v", st)
+				}
+				stop()
+				d.o.files = works
+				if st := d.Stats(); !d.Has(h) || st.Quarantined != 0 || st.Corrupt != 0 {
+					t.Errorf("stats %+v, there: %t", st, d.Has(h))
+				}
+				sc.Start(0)
+				stop = running(t, sc.Run)
+				time.Sleep(time.Minute)
+				if st := sc.Status(); st.Running || st.Unread != 0 || st.Bytes != 3000 {
+					t.Errorf("the next pass: %+v", st)
+				}
+				stop()
+			})
+		})
+	}
+}
+
 // TestScrubGoesOn: a pass keeps to its rate, goes on where the process before has
 // ended, and the next one begins a week after it began.
 func TestScrubGoesOn(t *testing.T) {

@@ -111,6 +111,7 @@ func scrubRows(st ScrubStatus) [][]string {
 		{"read", fmt.Sprintf("%s of %s in %d chunks", humanBytes(st.Bytes), humanBytes(st.TotalBytes), st.Chunks)},
 		{"damaged", strconv.FormatInt(st.Damaged, 10)},
 		{"mended", strconv.FormatInt(st.Mended, 10)},
+		{"unread", strconv.FormatInt(st.Unread, 10)},
 	}
 	for _, n := range st.Names {
 		rows = append(rows, []string{"", n})

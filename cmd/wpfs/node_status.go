@@ -105,5 +105,5 @@ func (n *node) Scrubbed() ScrubStatus {
 		return &t
 	}
 	return ScrubStatus{Running: s.Running, Asked: s.Asked, StartedAt: at(s.Started), FinishedAt: at(s.Finished), Chunks: s.Chunks,
-		Bytes: s.Bytes, TotalBytes: s.TotalBytes, Damaged: s.Damaged, Mended: s.Mended, Names: s.Names}
+		Bytes: s.Bytes, TotalBytes: s.TotalBytes, Damaged: s.Damaged, Mended: s.Mended, Unread: s.Unread, Names: s.Names}
 }

@@ -108,6 +108,7 @@ type ScrubStatus struct {
 	TotalBytes int64      `json:"total_bytes"` // on the disk
 	Damaged    int64      `json:"damaged"`
 	Mended     int64      `json:"mended"`          // of the damaged: fetched again, or needed by nobody
+	Unread     int64      `json:"unread"`          // files that could not be read; the next pass tries again
 	Names      []string   `json:"names,omitempty"` // of damaged chunks, the first ones
 }
 
@@ -200,6 +201,9 @@ func (s *Status) warn() {
 	}
 	if s.Scrub.Damaged > s.Scrub.Mended {
 		say("%d damaged files of the cache could not be fetched again: wpfs scrub tries once more", s.Scrub.Damaged-s.Scrub.Mended)
+	}
+	if s.Scrub.Unread > 0 {
+		say("%d files of the cache could not be read by the scrub; the log names them. Check the disk", s.Scrub.Unread)
 	}
 	if c.Corrupt > 0 {
 		say("%d files of the cache were damaged and replaced since the start; the log names them. Check the disk", c.Corrupt)
