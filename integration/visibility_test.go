@@ -11,7 +11,7 @@ import (
 )
 
 // visibilityTrials of each change, one way and the other.
-var visibilityTrials = []int{400, 100}
+var visibilityTrials = []int{250, 100}
 
 // site is the nodes of a test, seen by one subtest through lanes of its own.
 type site struct {
@@ -78,7 +78,7 @@ func (s site) everybody(lane int, f func(i int) []probe.Op) [][]probe.Result {
 // descriptor (the inode behind a name that is gone), an absence, a second name of
 // the same inode, a name below a directory that moved.
 //
-// By default both ways together are 14,500 trials with some 200,000 looks; the
+// By default both ways together are 10,150 trials with some 140,000 looks; the
 // run for acceptance is WPFS_TEST_SCALE=3.
 func TestNextCallSeesTheChange(t *testing.T) {
 	for i, w := range ways() {
