@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/wpfs/wpfs/fs"
@@ -63,7 +64,7 @@ func (f *FS) syncChunks(ctx context.Context, r *record) error {
 // syncChunk stores a chunk again, with fsync this time, unless it is known to
 // be safe: in the object store, in the log, or fsynced before.
 func (f *FS) syncChunk(ctx context.Context, info fs.ChunkInfo) error {
-	if info.Durable || info.Inline != nil || f.synced.has(info.ID.Hash) {
+	if info.Durable || info.Inline != nil || f.synced.has(info) {
 		return nil
 	}
 	select {
@@ -87,46 +88,72 @@ func (f *FS) syncChunk(ctx context.Context, info fs.ChunkInfo) error {
 	}
 	hash, _, err := f.chunks.Put(ctx, b, true)
 	if err == nil {
-		f.synced.note(hash, true)
+		f.synced.note(hash, info.ID.Gen, info.Holders)
 	}
 	return err
 }
 
-// syncedSet remembers chunks whose last Put was with fsync.
+// syncedSet remembers chunks whose last Put was with fsync, and who has them since.
+// Only for these nodes is it true: when nothing cites a chunk any more they drop it,
+// and the next one with these bytes is another, or has other holders.
 type syncedSet struct {
 	mu    sync.Mutex
-	known map[fs.Hash]struct{}
+	known map[fs.Hash]syncedCopy
 	ring  []fs.Hash // in the order of adding, to forget the oldest
 	next  int
 }
 
-func (s *syncedSet) has(h fs.Hash) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.known[h]
-	return ok
+type syncedCopy struct {
+	gen     fs.Index // of the chunk; 0: not known yet
+	holders []fs.NodeID
 }
 
-// note remembers or, if the last Put was without fsync, forgets h.
-func (s *syncedSet) note(h fs.Hash, synced bool) {
+// has tells whether the chunk is on stable storage wherever it was put.
+func (s *syncedSet) has(info fs.ChunkInfo) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.known[h]; ok == synced {
-		return
+	c, ok := s.known[info.ID.Hash]
+	if !ok || c.gen != 0 && c.gen != info.ID.Gen {
+		return false
 	}
-	if !synced {
-		delete(s.known, h)
-		return
+	for _, n := range c.holders {
+		if !slices.Contains(info.Holders, n) {
+			return false
+		}
 	}
+	c.gen = info.ID.Gen
+	s.known[info.ID.Hash] = c
+	return true
+}
+
+// note remembers a Put with fsync, of a chunk of generation gen or of one that is
+// still to be cited, whose copies are the holders'.
+func (s *syncedSet) note(h fs.Hash, gen fs.Index, holders []fs.NodeID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.known == nil {
-		s.known = map[fs.Hash]struct{}{}
+		s.known = map[fs.Hash]syncedCopy{}
 	}
+	if _, ok := s.known[h]; !ok {
+		s.remember(h)
+	}
+	s.known[h] = syncedCopy{gen, slices.Clone(holders)}
+}
+
+// remember is called with mu held.
+func (s *syncedSet) remember(h fs.Hash) {
 	if len(s.ring) < syncedMax {
 		s.ring = append(s.ring, h)
-	} else {
-		delete(s.known, s.ring[s.next])
-		s.ring[s.next] = h
-		s.next = (s.next + 1) % syncedMax
+		return
 	}
-	s.known[h] = struct{}{}
+	delete(s.known, s.ring[s.next])
+	s.ring[s.next] = h
+	s.next = (s.next + 1) % syncedMax
+}
+
+// forget: the last Put was without fsync.
+func (s *syncedSet) forget(h fs.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.known, h)
 }

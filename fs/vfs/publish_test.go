@@ -2,6 +2,7 @@ package vfs_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -277,6 +278,58 @@ func TestDrain(t *testing.T) {
 	}
 	b.meta.Before(nil)
 	must(t, b.Drain(b.ctx))
+}
+
+// TestFsyncOfTheSameBytesAgain: that a chunk was on stable storage says nothing once
+// nobody had to keep it, and others have brought the same bytes since.
+func TestFsyncOfTheSameBytesAgain(t *testing.T) {
+	text := strings.Repeat("x", 1<<20)
+	hash := fs.Hash(sha256.Sum256([]byte(text)))
+	for _, row := range []struct {
+		name   string
+		holder fs.NodeID
+		forget bool // the chunk, so that another generation begins
+		puts   int
+	}{
+		{"the same chunk", "local", false, 0},
+		{"other holders", "web9", false, 1},
+		{"another generation", "local", true, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			b := newBench(t)
+			ino, h := b.create("f")
+			b.write(h, text, 0)
+			must(t, b.Fsync(b.ctx, h))
+			b.close(h)
+			do := func(op fs.Op) fs.Index {
+				t.Helper()
+				res, err := b.local.Do(b.ctx, op)
+				if err == nil && res.Kind != fs.OK {
+					err = res.Kind
+				}
+				must(t, err)
+				return res.Index
+			}
+			extents, err := b.local.State().View().Extents(ino, 0, 1<<20)
+			must(t, err)
+			id := extents[0].Chunk
+			do(fs.SetAttr{Ino: ino, Mask: fs.SetSize})
+			if row.forget {
+				do(fs.Condemn{Chunks: []fs.ChunkID{id}})
+				do(fs.Forget{Chunks: []fs.ChunkID{id}})
+			}
+			do(fs.Publish{Ino: ino, Pieces: []fs.Piece{{Len: 1 << 20, Hash: hash, ChunkLen: 1 << 20, Holders: []fs.NodeID{row.holder}}}})
+			puts, _ := b.chunks.Count()
+			for range 2 { // the second finds it done
+				r := b.open(ino, unix.O_RDONLY)
+				must(t, b.Fsync(b.ctx, r))
+				b.close(r)
+			}
+			if again, _ := b.chunks.Count(); again != puts+row.puts {
+				t.Errorf("fsync stored %d chunks, want %d", again-puts, row.puts)
+			}
+		})
+	}
 }
 
 // TestFsync: after fsync(2) no chunk of the file is without fsync, also those

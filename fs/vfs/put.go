@@ -120,7 +120,11 @@ func (f *FS) put(ctx context.Context, s *segment, pieces []fs.Piece, n int, dura
 	if err != nil {
 		return err
 	}
-	f.synced.note(hash, durable)
+	if durable {
+		f.synced.note(hash, 0, holders)
+	} else {
+		f.synced.forget(hash)
+	}
 	at := 0
 	for i := range pieces {
 		p := &pieces[i]
