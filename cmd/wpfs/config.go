@@ -42,7 +42,7 @@ type ClusterConfig struct {
 	Peers       []Peer   `key:"peers" doc:"The nodes a new cluster starts with, this one included, the same list on all of them: id and addr each (as text: id=host:port,…). Used only while the data directory is empty."`
 	Join        []string `key:"join" doc:"host:port of any members of an existing cluster, for a node that is added to it. Used only while the data directory is empty."`
 	Replicas    int      `key:"replicas" doc:"Nodes that have new content on disk before a close() returns. Fewer are used while the cluster is smaller."`
-	Durability  string   `key:"durability" doc:"When close() and fsync() return: quorum (the content is on cluster.replicas nodes, or in the log), or s3 (the object store has it as well; a close takes longer by an upload, and fails with EIO after a minute without one)."`
+	Durability  string   `key:"durability" doc:"When close() and fsync() return: quorum (the content is on cluster.replicas nodes, or in the log), or s3 (the object store has it as well; a close takes longer by an upload, and fails with EIO after a minute without one). The names of files are in the object store about a second later either way: a restore from it alone may lack the last of them."`
 	OnLeaseLost string   `key:"on_lease_lost" doc:"What readers get on a node that lost its lease: stale (its last state, read-only) or fail (an I/O error)."`
 	Profile     string   `key:"profile" doc:"Timings: one_machine, lan or slow_links."`
 }
