@@ -42,13 +42,17 @@ type loop struct {
 	cache *kcache.Cache // set after the first request
 	log   *slog.Logger
 
-	idle    atomic.Int32 // workers that wait for a request
-	workers sync.WaitGroup
-	big     sync.Pool // *[]byte of bigSize
+	idle atomic.Int32 // workers that wait for a request
+	big  sync.Pool    // *[]byte of bigSize
+
+	mu      sync.Mutex
+	workers int
+	ended   chan struct{} // closed with the last worker; none is started any more
+	over    bool
 }
 
 func newLoop(dev *device, proto *gofuse.ProtocolServer, log *slog.Logger) *loop {
-	l := &loop{dev: dev, proto: proto, log: log}
+	l := &loop{dev: dev, proto: proto, log: log, ended: make(chan struct{})}
 	l.big.New = func() any { b := make([]byte, bigSize); return &b }
 	return l
 }
@@ -83,18 +87,34 @@ func (l *loop) first() error {
 // request that takes long holds up nobody.
 func (l *loop) serve() {
 	l.start()
-	l.workers.Wait()
+	<-l.ended
 }
 
+// start starts a worker, unless the mount has ended: a timer may be late.
 func (l *loop) start() {
-	l.workers.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	l.workers++
 	go func() {
-		defer l.workers.Done()
+		defer l.end()
 		w := &worker{l: l}
 		w.relief = time.AfterFunc(time.Hour, l.relieve)
 		defer w.relief.Stop()
 		w.run()
 	}()
+}
+
+// end comes after a worker. The last one ends because the mount has.
+func (l *loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.workers--; l.workers == 0 {
+		l.over = true
+		close(l.ended)
+	}
 }
 
 // relieve starts a worker if nobody waits for requests.
